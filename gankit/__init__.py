@@ -1,0 +1,3 @@
+"""GAN models, losses, teachers, metrics and their training, small enough to read."""
+
+__version__ = "0.1.0"
