@@ -1,0 +1,426 @@
+"""Datasets by name: whole in memory, uint8 on one device, normalised batch by batch.
+
+``load("digits")`` needs no network; ``load("mnist")`` reads files that are already there and downloads them
+only when told to; ``load("folder-or.zip")`` reads class folders of images. All that a training loop needs of a
+`Dataset` is `draw` (indices with replacement) and `batch` (images and labels at indices of any shape).
+"""
+
+import difflib
+import math
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gankit.archives import DataError, read_images, resize
+
+__all__ = ["NAMES", "DataError", "Dataset", "data_root", "load"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Labelled samples in memory: images as uint8, or points as float32.
+
+    Attributes:
+        name: what `load` was asked for.
+        images: uint8 ``[N, C, H, W]`` in 0..levels, or float32 ``[N, d]`` for points.
+        labels: int64 ``[N]`` in 0..n_classes-1, on the device of `images`.
+        classes: the name of each class.
+        levels: the uint8 value that is white (255; 16 for digits); not used for points.
+        weights: float64 ``[N]``, how often each sample is drawn, up to a factor; None is uniform.
+        centers: ``[K, d]``, the means of a mixture of Gaussians; None for images.
+        std: standard deviation of each component, in the units of the points; None for images.
+
+    Raises:
+        DataError: shapes, types or devices do not fit each other.
+    """
+
+    name: str
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    levels: int = 255
+    weights: Tensor | None = None
+    centers: Tensor | None = None
+    std: float | None = None
+
+    def __post_init__(self) -> None:
+        images, labels, weights = self.images, self.labels, self.weights
+        if (images.dtype, images.ndim) not in {(torch.uint8, 4), (torch.float32, 2)}:
+            raise DataError(
+                "images must be uint8 [N, C, H, W] or float32 [N, d], "
+                f"got {images.dtype} of shape {list(images.shape)}"
+            )
+        if len(images) == 0:
+            raise DataError(f"dataset {self.name!r} holds no sample")
+        if labels.dtype != torch.int64 or labels.shape != images.shape[:1] or labels.device != images.device:
+            raise DataError(
+                f"labels must be int64 [{len(images)}] on {images.device}, "
+                f"got {labels.dtype} of shape {list(labels.shape)} on {labels.device}"
+            )
+        low, high = (int(limit) for limit in labels.aminmax())
+        if low < 0 or high >= len(self.classes):
+            raise DataError(f"labels must lie in 0..{len(self.classes) - 1}, got {low}..{high}")
+        if weights is not None:
+            if (
+                weights.dtype != torch.float64
+                or weights.shape != labels.shape
+                or weights.device != images.device
+            ):
+                raise DataError(
+                    f"weights must be float64 [{len(images)}] on {images.device}, "
+                    f"got {weights.dtype} of shape {list(weights.shape)} on {weights.device}"
+                )
+            if not (
+                bool(weights.isfinite().all()) and bool((weights >= 0).all()) and bool((weights > 0).any())
+            ):
+                raise DataError("weights must be finite, not negative and not all zero")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample: ``(C, H, W)`` or ``(d,)``."""
+        return tuple(self.images.shape[1:])
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes, those without a sample included."""
+        return len(self.classes)
+
+    @property
+    def device(self) -> torch.device:
+        """Where images and labels lie."""
+        return self.images.device
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __repr__(self) -> str:
+        weighted = "" if self.weights is None else ", weighted"
+        shape = "x".join(map(str, self.shape))
+        return f"Dataset({self.name!r}, {len(self):,} x [{shape}], {self.n_classes} classes{weighted})"
+
+    def to(self, device: torch.device | str) -> "Dataset":
+        """The same dataset with every tensor on `device`."""
+        moved = {
+            key: None if (tensor := getattr(self, key)) is None else tensor.to(device)
+            for key in ("images", "labels", "weights", "centers")
+        }
+        return replace(self, **moved)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Network inputs of stored samples: ``2 x / levels - 1`` for uint8, the identity for floats.
+
+        Args:
+            images: any shape; uint8 in 0..levels, or floating point.
+
+        Returns:
+            float32 in [-1, 1] for uint8 input, else `images` itself.
+        """
+        if images.is_floating_point():
+            return images
+        return images.to(torch.float32).mul_(2).div_(self.levels).sub_(1)
+
+    @cached_property
+    def _support(self) -> tuple[Tensor, Tensor]:
+        # Samples of positive weight and their cumulative weights. In float64, because float32 sums stop
+        # growing after 2^24 equal weights; on the CPU, because a parallel scan on a GPU need not be monotone.
+        weights = self.weights.cpu()
+        support = weights.nonzero().squeeze(1)
+        cumulative = (weights[support] / weights.max()).cumsum(0)
+        return support.to(self.device), cumulative.to(self.device)
+
+    def draw(self, size: int | tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Draw indices with replacement, in proportion to `weights` (uniformly without them).
+
+        Args:
+            size: shape of the result; ``(S, N)`` gives S replicas a batch each.
+            generator: source of randomness; on the CPU it makes the draw independent of the dataset's device.
+
+        Returns:
+            int64 indices of that shape on the dataset's device. A sample of weight zero is never drawn.
+        """
+        size = (size,) if isinstance(size, int) else tuple(size)
+        device = generator.device
+        if self.weights is None:
+            return torch.randint(len(self), size, generator=generator, device=device).to(self.device)
+        support, cumulative = self._support
+        u = torch.rand(size, dtype=torch.float64, generator=generator, device=device).to(self.device)
+        place = torch.searchsorted(cumulative, u * cumulative[-1], right=True)
+        return support[place.clamp_(max=len(support) - 1)]  # u * total may round up to the total
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Samples as network inputs, and their labels.
+
+        Args:
+            indices: int64 of any shape, as `draw` gives them.
+
+        Returns:
+            float32 ``[*indices.shape, *shape]`` and int64 ``[*indices.shape]``.
+        """
+        return self.normalise(self.images[indices]), self.labels[indices]
+
+    def with_weights(self, weights: Tensor | None) -> "Dataset":
+        """The same samples, drawn in proportion to `weights`.
+
+        Args:
+            weights: ``[N]``, finite and not negative, any scale and real type; None for uniform.
+
+        Raises:
+            DataError: another shape, a negative or non-finite weight, or no positive one.
+        """
+        if weights is not None:
+            weights = torch.as_tensor(weights).to(self.device, torch.float64)
+        return replace(self, weights=weights)
+
+    def subset(self, indices: Tensor) -> "Dataset":
+        """The samples at `indices`, with their weights; the classes stay as they are.
+
+        Args:
+            indices: int64 ``[M]`` (repeats allowed), or a boolean mask ``[N]``.
+
+        Raises:
+            DataError: not one-dimensional, out of range, or empty.
+        """
+        indices = torch.as_tensor(indices).to(self.device)
+        if indices.ndim != 1 or indices.is_floating_point():
+            raise DataError(
+                f"indices must be int64 [M] or a boolean mask [{len(self)}], "
+                f"got {indices.dtype} of shape {list(indices.shape)}"
+            )
+        try:
+            images, labels = self.images[indices], self.labels[indices]
+            weights = None if self.weights is None else self.weights[indices]
+        except IndexError as error:
+            raise DataError(f"indices do not fit a dataset of {len(self)} samples ({error})") from error
+        return replace(self, images=images, labels=labels, weights=weights)
+
+    def class_frequencies(self) -> Tensor:
+        """Share of each class among drawn samples: float64 ``[n_classes]`` that sums to one."""
+        weights = torch.ones(len(self), dtype=torch.float64) if self.weights is None else self.weights.cpu()
+        counts = torch.bincount(self.labels.cpu(), weights / weights.max(), minlength=self.n_classes)
+        return (counts / counts.sum()).to(self.device)
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """Folder of data files: `root`, else the environment variable GANKIT_DATA, else ``~/.cache/gankit``.
+
+    The folder is not created and need not exist.
+    """
+    return Path(root or os.environ.get("GANKIT_DATA") or "~/.cache/gankit").expanduser()
+
+
+def load(
+    name: str | Path,
+    *,
+    root: str | Path | None = None,
+    split: str | None = None,
+    size: int | None = None,
+    download: bool = False,
+    seed: int = 0,
+    n: int | None = None,
+) -> Dataset:
+    """Load a dataset by name, or a folder or ``.zip`` file of class folders of images.
+
+    ========================== ============================================ ==================================
+    name                       samples                                      source
+    ========================== ============================================ ==================================
+    digits                     1,797 grey 8x8, values 0..16                 scikit-learn, embedded
+    mnist, fashion-mnist       60,000 grey 28x28                            torchvision
+    cifar10                    50,000 RGB 32x32                             torchvision
+    stacked-digits, -mnist     three digits as R, G, B; 1,000 classes       Metz et al., arXiv:1611.02163
+    ring                       8 Gaussians, radius 2, sd 0.05               points, drawn with `seed`
+    spiral                     12 Gaussians of growing weight, sd 0.05      figure 19 and table 3 of the
+                                                                            MM-nsat paper
+    gaussian                   one standard normal in the plane             points, drawn with `seed`
+    ========================== ============================================ ==================================
+
+    Args:
+        name: a name of the table, or a path (as given, else below the data root).
+        root: folder of data files, see `data_root`.
+        split: ``"train"``, ``"test"`` or ``"all"``. By default all of digits, the training images of the
+            torchvision sets, and everything in a folder or archive. Every fifth image of each class of digits
+            is a test image. Of drawn points, ``"test"`` is an independent draw.
+        size: side in pixels to which images are cropped and resized (see `archives.read_images`).
+        download: fetch a torchvision set into `root` when it is not there.
+        seed: of points, stacked images and the choice of `n` images.
+        n: number of samples: points (50,000 by default), stacked images (60,000), or a random choice without
+            replacement of the images of any other set (all of them).
+
+    Returns:
+        A `Dataset` on the CPU.
+
+    Raises:
+        DataError: an unknown name, missing or damaged files, or an argument that does not fit the dataset.
+    """
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
+        raise DataError(f"n must be a positive number of samples or None, got {n!r}")
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+        raise DataError(f"size must be a positive number of pixels or None, got {size!r}")
+    if name not in NAMES:
+        return _choose(_from_path(name, root, split, size), n, seed)
+    if split not in (None, "train", "test", "all"):
+        raise DataError(f"split must be 'train', 'test' or 'all' for {name!r}, got {split!r}")
+    if name in _MIXTURES:
+        if size is not None:
+            raise DataError(f"size= resizes images, and {name!r} is a set of points")
+        return _points(name, 50_000 if n is None else n, 2 * seed + (split == "test"))
+    if name in _STACKED:
+        base = load(_STACKED[name], root=root, split=split, size=size, download=download)
+        return _stack(name, base, 60_000 if n is None else n, seed)
+    if name == "digits":
+        if size is not None:
+            raise DataError("digits are 8x8 images of 17 grey levels: size= is not available for them")
+        return _choose(_digits(split or "all"), n, seed)
+    return _choose(_torchvision(name, data_root(root), split or "train", size, download), n, seed)
+
+
+def _digits(split: str) -> Dataset:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = torch.from_numpy(bunch.images.astype(np.uint8))[:, None]
+    labels = torch.from_numpy(bunch.target.astype(np.int64))
+    data = Dataset("digits", images, labels, tuple("0123456789"), levels=16)
+    if split == "all":
+        return data
+    # Position of each image within its class: the division is stratified and depends on no random generator.
+    one_hot = torch.nn.functional.one_hot(labels, 10)
+    position = (one_hot.cumsum(0) * one_hot).sum(1) - 1
+    test = position % 5 == 4
+    return data.subset(test if split == "test" else ~test)
+
+
+def _ring() -> tuple[Tensor, Tensor, float]:
+    angle = torch.arange(8, dtype=torch.float64) * (2 * math.pi / 8)
+    return 2 * torch.stack([angle.cos(), angle.sin()], 1), torch.ones(8, dtype=torch.float64), 0.05
+
+
+def _spiral() -> tuple[Tensor, Tensor, float]:
+    angle = torch.linspace(0, 2.2 * 2 * math.pi, 12, dtype=torch.float64)
+    radius = torch.linspace(0.3, 2, 12, dtype=torch.float64)
+    # Linear weights with these ends give shares of 2.00, 3.15, ..., 14.67 %, the Data row of the table.
+    return (
+        radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1),
+        torch.linspace(3, 22, 12, dtype=torch.float64),
+        0.05,
+    )
+
+
+def _gaussian() -> tuple[Tensor, Tensor, float]:
+    return torch.zeros(1, 2, dtype=torch.float64), torch.ones(1, dtype=torch.float64), 1.0
+
+
+_MIXTURES = {"ring": _ring, "spiral": _spiral, "gaussian": _gaussian}
+_STACKED = {"stacked-digits": "digits", "stacked-mnist": "mnist"}
+# The class of torchvision.datasets, and the folder it keeps its files in.
+_TORCHVISION = {
+    "mnist": ("MNIST", "MNIST"),
+    "fashion-mnist": ("FashionMNIST", "FashionMNIST"),
+    "cifar10": ("CIFAR10", "cifar-10-batches-py"),
+}
+NAMES = ("digits", *_TORCHVISION, *_STACKED, *_MIXTURES)
+
+
+def _points(name: str, n: int, seed: int) -> Dataset:
+    centers, weights, std = _MIXTURES[name]()
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.multinomial(weights, n, replacement=True, generator=generator)
+    noise = torch.randn(n, 2, dtype=torch.float64, generator=generator)
+    points = (centers[labels] + std * noise).float()
+    return Dataset(
+        name, points, labels, tuple(map(str, range(len(centers)))), centers=centers.float(), std=std
+    )
+
+
+def _stack(name: str, base: Dataset, n: int, seed: int) -> Dataset:
+    triples = base.draw((n, 3), torch.Generator().manual_seed(seed))
+    labels = base.labels[triples] @ torch.tensor([100, 10, 1])
+    classes = tuple(f"{number:03d}" for number in range(1000))
+    return Dataset(name, base.images[triples].squeeze(2), labels, classes, levels=base.levels)
+
+
+def _torchvision(name: str, root: Path, split: str, size: int | None, download: bool) -> Dataset:
+    from torchvision import datasets
+
+    kind, folder = _TORCHVISION[name]
+    dataset = getattr(datasets, kind)
+    if download:
+        _download(name, dataset, root)
+    try:
+        parts = [
+            dataset(root, train=train)
+            for train in (True, False)
+            if split in ("all", "train" if train else "test")
+        ]
+    except (RuntimeError, OSError, ValueError, AssertionError, EOFError) as error:
+        if (root / folder).exists():
+            message = f"{root / folder} is incomplete or damaged ({_one_line(error)}): remove it and load {name!r} again"
+        else:
+            message = f"{name!r} is not in {root}"
+        raise DataError(
+            f"{message}; load({name!r}, download=True), or --download on the command line, fetches it there, "
+            f"and GANKIT_DATA may name another folder that holds {folder}"
+        ) from error
+    images = np.concatenate([np.asarray(part.data) for part in parts])
+    labels = torch.cat([torch.as_tensor(part.targets, dtype=torch.int64) for part in parts])
+    if size is not None and images.shape[1:3] != (size, size):
+        images = np.stack([np.asarray(resize(Image.fromarray(image), size)) for image in images])
+    images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+    classes = tuple("0123456789") if name == "mnist" else tuple(parts[0].classes)
+    return Dataset(name, torch.from_numpy(np.ascontiguousarray(images)), labels, classes)
+
+
+def _download(name: str, dataset: type, root: Path) -> None:
+    """Fetch a torchvision set unless it is there, moving files into place only when all have arrived."""
+    try:
+        dataset(root, train=True), dataset(root, train=False)
+        return
+    except (RuntimeError, OSError, ValueError, AssertionError, EOFError):
+        pass
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as partial:
+            dataset(partial, train=True, download=True)
+            for file in [path for path in Path(partial).rglob("*") if path.is_file()]:
+                target = root / file.relative_to(partial)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(file, target)
+    except (RuntimeError, OSError) as error:
+        raise DataError(f"{name!r} could not be downloaded to {root} ({_one_line(error)})") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _from_path(name: str | Path, root: str | Path | None, split: str | None, size: int | None) -> Dataset:
+    path = Path(name).expanduser()
+    if not path.exists():
+        path = data_root(root) / path
+    if not path.exists():
+        if isinstance(name, str) and Path(name).name == name and not Path(name).suffix:
+            near = difflib.get_close_matches(name, NAMES, n=3)
+            hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+            raise DataError(
+                f"unknown dataset {name!r}: {hint}known are {', '.join(NAMES)}, "
+                "or the path of a folder or .zip file"
+            )
+        raise DataError(
+            f"there is no folder or .zip file at {name}, nor below {data_root(root)} (set by GANKIT_DATA)"
+        )
+    images, labels, classes = read_images(path, split=split, size=size)
+    return Dataset(path.stem, torch.from_numpy(images), torch.from_numpy(labels), classes)
+
+
+def _choose(data: Dataset, n: int | None, seed: int) -> Dataset:
+    if n is None:
+        return data
+    if n > len(data):
+        raise DataError(f"n = {n:,} samples were asked of {data.name!r}, which has {len(data):,}")
+    return data.subset(torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:n])
