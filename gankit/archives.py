@@ -40,8 +40,8 @@ def read_images(
 
     Args:
         path: a folder, or a ``.zip`` file.
-        split: keep only the images under a folder of this name (``"train"``, say). ``"all"`` keeps everything,
-            and so does None, except that it refuses a tree that divides itself into several splits.
+        split: keep only the images under a folder of this name (``"train"``, say); ``"all"`` keeps all, and
+            so does None, except that it refuses a tree that divides itself into several splits.
         size: side in pixels: centre crop to a square, then Lanczos resampling (antialiased). None keeps the
             images as they are and asks that they share one size.
 

@@ -1,7 +1,7 @@
 """Datasets by name: whole in memory, uint8 on one device, normalised batch by batch.
 
 ``load("digits")`` needs no network; ``load("mnist")`` reads files that are already there and downloads them
-only when told to; ``load("folder-or.zip")`` reads class folders of images. All that a training loop needs of a
+only when told to; ``load("folder-or.zip")`` reads class folders of images. All that training needs of a
 `Dataset` is `draw` (indices with replacement) and `batch` (images and labels at indices of any shape).
 """
 
@@ -360,7 +360,7 @@ def _torchvision(name: str, root: Path, split: str, size: int | None, download: 
         ]
     except (RuntimeError, OSError, ValueError, AssertionError, EOFError) as error:
         if (root / folder).exists():
-            message = f"{root / folder} is incomplete or damaged ({_one_line(error)}): remove it and load {name!r} again"
+            message = f"{root / folder} is incomplete or damaged ({_one_line(error)}), remove it first"
         else:
             message = f"{name!r} is not in {root}"
         raise DataError(
