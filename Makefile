@@ -1,0 +1,52 @@
+# The book's commands. Each works in a clean clone: what it needs is installed into .venv first.
+
+PYTHON ?= $(or $(shell command -v python3.11),$(shell command -v python3),python)
+VENV ?= .venv
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/installed
+CHAPTERS = $(wildcard book/[0-9][0-9]_*.ipynb)
+# Two processes, one for each core of a laptop; a notebook's cells stay together in one kernel.
+# Quick scale whatever the shell says, and no progress bars: they print times, which never repeat.
+PYTEST := GANKIT_SCALE=quick TQDM_DISABLE=1 $(PY) -m pytest -n 2 --dist loadscope
+
+.PHONY: help book test test-full lint check chapter lab
+.DEFAULT_GOAL := help
+
+help: ## show these lines
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | \
+		while IFS='|' read -r target text; do printf '%-16s %s\n' "$$target" "$$text"; done
+
+book: $(INSTALLED) ## run the chapters that changed and build the site
+	@$(PY) book/build.py execute
+	@$(PY) book/build.py site
+
+test: lint check ## lint, pair check, unit tests, every chapter with nbval, and the chapters' times
+	$(PYTEST) --nbval-lax --nbval-current-env tests $(CHAPTERS)
+	@$(PY) book/build.py times
+
+test-full: lint check ## the same, with the slow tests marked `full`
+	$(PYTEST) -m "" --nbval-lax --nbval-current-env tests $(CHAPTERS)
+	@$(PY) book/build.py times
+
+lint: $(INSTALLED) ## ruff: style and formatting
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+check: $(INSTALLED) ## check that notebooks agree with their texts and chapters have their furniture
+	@$(PY) book/build.py check
+
+chapter: $(INSTALLED) ## run one chapter and check it: make chapter N=01
+	@test -n "$(N)" || { echo "Which one? For example: make chapter N=01"; exit 1; }
+	@$(PY) book/build.py execute --force $(N)
+	@$(PY) book/build.py check $(N)
+
+lab: $(INSTALLED) ## open the chapters in JupyterLab
+	$(PY) -m jupyter lab book
+
+# An install is as good as the two files it was made from.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; $(PYTHON) is " + sys.version.split()[0] \
+		+ ". Name another: make PYTHON=/path/to/python" if sys.version_info < (3, 11) else 0)'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --editable '.[book,test]' --constraint constraints.txt
+	@touch $@

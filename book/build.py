@@ -1,0 +1,412 @@
+#!/usr/bin/env python
+"""The book's own tool: run the chapters, build the site, and check that both are in order.
+
+A chapter is a pair of files. `book/01_the_game.md` is the text that people edit and review;
+`book/01_the_game.ipynb` is the same chapter with its outputs, which students open and from which the
+site is built. This tool makes the second from the first, and makes sure that they never drift apart.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+from jupytext.compare import NotebookDifference, compare_notebooks
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+from book import furniture
+
+BOOK = Path(__file__).resolve().parent
+FORMAT = "md:myst"
+CODE = ("gankit", "toy", "figures")  # what a chapter imports: when it changes, the chapter runs again
+CELL_TIMEOUT = 600  # seconds; a chapter that needs a minute in one cell is wrong, one that hangs must end
+TOLERANCE = 1.5  # a chapter may take half as long again as its card says: machines differ
+
+
+class BookError(Exception):
+    """Something the author can mend; the message says how."""
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One chapter of a book folder, named by its text file."""
+
+    text: Path
+
+    @property
+    def name(self) -> str:
+        return self.text.stem
+
+    @property
+    def notebook(self) -> Path:
+        return self.text.with_suffix(".ipynb")
+
+    @property
+    def record(self) -> Path:
+        """Where this machine remembers what the chapter last ran with; never committed."""
+        return self.text.parent.parent / ".build" / f"{self.name}.json"
+
+    def card_seconds(self) -> float | None:
+        """The quick runtime that the chapter's card promises, or None where the card has none."""
+        return furniture.card_seconds(self.text.read_text("utf-8"))
+
+
+def find_chapters(book: Path, wanted: Iterable[str] = ()) -> list[Chapter]:
+    """The chapters of `book` in order; `wanted` picks some of them by number ("1", "01") or name."""
+    chapters = [Chapter(path) for path in sorted(book.glob("[0-9][0-9]_*.md"))]
+    if not chapters:
+        raise BookError(f"{book} has no chapter: a chapter is a file like 01_the_game.md.")
+    if not (wanted := list(wanted)):
+        return chapters
+    by_name = {key: c for c in chapters for key in (c.name, c.name[:2], str(int(c.name[:2])))}
+    for key in wanted:
+        if key not in by_name:
+            raise BookError(f"There is no chapter {key!r}; there are {', '.join(c.name for c in chapters)}.")
+    return sorted({by_name[key] for key in wanted}, key=lambda c: c.name)
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in one step: whoever reads it sees the old or the new one, never a half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, or an empty one where the file is missing or spoiled: it can be made again."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+
+
+def digest(*parts: str | bytes) -> str:
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(part if isinstance(part, bytes) else part.encode())
+        whole.update(b"\0")
+    return whole.hexdigest()[:16]
+
+
+def digest_of_code(root: Path) -> str:
+    """One number for every file of gankit/, toy/ and figures/: it changes when any of them does."""
+    parts: list[str | bytes] = []
+    for folder in CODE:
+        for path in sorted((root / folder).rglob("*")):
+            hidden = any(p.startswith(".") or p == "__pycache__" for p in path.relative_to(root).parts)
+            if path.is_file() and not hidden:
+                parts += [path.relative_to(root).as_posix(), path.read_bytes()]
+    return digest(*parts)
+
+
+# --- the pair: text and notebook -----------------------------------------------------------------
+
+
+def read_source(chapter: Chapter) -> nbformat.NotebookNode:
+    """The chapter's text as a notebook without outputs, the same every time it is read."""
+    notebook = jupytext.read(chapter.text, fmt=FORMAT)
+    # The version of jupytext that happened to read the text says nothing about the chapter.
+    notebook.metadata.get("jupytext", {}).pop("text_representation", None)
+    notebook.metadata["book"] = {"executed": digest_of_cells(notebook)}
+    seen: dict[str, int] = {}
+    for cell in notebook.cells:
+        # Random cell ids would make every run look like a change; an id made from the cell itself
+        # stays when other cells come and go.
+        key = digest(cell.cell_type, cell.source)[:8]
+        seen[key] = seen.get(key, 0) + 1
+        cell["id"] = key if seen[key] == 1 else f"{key}-{seen[key]}"
+    return notebook
+
+
+def digest_of_cells(notebook: nbformat.NotebookNode) -> str:
+    """One number for the code cells of a chapter: outputs with another number are stale."""
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return digest(*code)
+
+
+def pair_difference(chapter: Chapter) -> str | None:
+    """How a chapter's notebook differs from its text, or None where the two agree.
+
+    The comparison reads both files: `jupytext --test` makes a round trip of one of them, and so passes
+    on pairs that have drifted apart.
+    """
+    if not chapter.notebook.exists():
+        return f"{chapter.notebook.name} is missing: `make chapter N={chapter.name[:2]}` makes it"
+    source, notebook = read_source(chapter), nbformat.read(chapter.notebook, as_version=4)
+    try:
+        compare_notebooks(
+            notebook,
+            source,
+            fmt=FORMAT,
+            compare_outputs=False,
+            compare_ids=False,
+            raise_on_first_difference=True,
+        )
+    except NotebookDifference as difference:
+        return f"{chapter.notebook.name} and {chapter.text.name} differ: {difference}"
+    return None
+
+
+def check_pair(chapter: Chapter) -> str | None:
+    """What is wrong with a pair: drifted apart, never executed, or outputs of an older text."""
+    if problem := pair_difference(chapter):
+        return problem
+    notebook = nbformat.read(chapter.notebook, as_version=4)
+    if notebook.metadata.get("book", {}).get("executed") != digest_of_cells(notebook):
+        again = f"`make chapter N={chapter.name[:2]}` runs it again"
+        return f"{chapter.notebook.name} holds the outputs of an older text: {again}"
+    return None
+
+
+# --- execution -----------------------------------------------------------------------------------
+
+
+def reason_to_run(chapter: Chapter, code: str) -> str | None:
+    """Why a chapter has to run, or None where its last run still stands."""
+    record = read_json(chapter.record)
+    if not record:
+        return "not run here before"
+    if record.get("text") != digest(chapter.text.read_bytes()):
+        return "its text changed"
+    if record.get("code") != code:
+        return f"{', '.join(CODE[:-1])} or {CODE[-1]} changed"
+    return check_pair(chapter)
+
+
+def refuse_lost_edits(chapter: Chapter) -> None:
+    """Stop before a run overwrites what someone typed into the notebook but not into the text."""
+    notebook = chapter.notebook
+    if not notebook.exists() or notebook.stat().st_mtime <= chapter.text.stat().st_mtime:
+        return
+    if difference := pair_difference(chapter):
+        raise BookError(
+            f"{difference}.\nThe notebook is the newer one, and a run would overwrite it:"
+            f" `jupytext --sync {notebook}` takes its edits into the text,"
+            f" `touch {chapter.text}` gives them up."
+        )
+
+
+def tidy(notebook: nbformat.NotebookNode) -> None:
+    """Drop what differs between two equal runs, so that a notebook changes only when its content does."""
+    language = notebook.metadata.get("language_info", {})
+    kept = ("name", "file_extension", "pygments_lexer")
+    notebook.metadata["language_info"] = {key: language[key] for key in kept if key in language}
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+
+
+async def run_chapter(chapter: Chapter, save: bool = True) -> float:
+    """Execute one chapter in a fresh kernel, as a reader would from top to bottom; return the seconds."""
+    code = digest_of_code(chapter.text.parent.parent)
+    refuse_lost_edits(chapter)
+    read_at = chapter.text.stat()
+    text, notebook = digest(chapter.text.read_bytes()), read_source(chapter)
+    client = NotebookClient(
+        notebook,
+        kernel_name="python3",
+        timeout=CELL_TIMEOUT,
+        record_timing=False,
+        coalesce_streams=True,
+        skip_cells_with_tag="skip-execution",
+        resources={"metadata": {"path": str(chapter.text.parent)}},
+    )
+    # Quick scale whatever the shell says, and no progress bars: they print times, which never repeat.
+    environment = {**os.environ, "GANKIT_SCALE": "quick", "TQDM_DISABLE": "1"}
+    started = time.perf_counter()
+    try:
+        await client.async_execute(env=environment)
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        seconds = time.perf_counter() - started
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+        raise BookError(f"{chapter.name} failed after {seconds:.1f} s. {plain}") from None
+    seconds = time.perf_counter() - started
+    if save:
+        tidy(notebook)
+        write_text(chapter.notebook, nbformat.writes(notebook) + "\n")
+        # The notebook is as old as the text it was made from: an edit made meanwhile counts as newer.
+        os.utime(chapter.notebook, ns=(read_at.st_atime_ns, read_at.st_mtime_ns))
+        record = {"text": text, "code": code, "seconds": round(seconds, 1)}
+        write_text(chapter.record, json.dumps(record) + "\n")
+    return seconds
+
+
+async def run_chapters(chapters: list[Chapter], jobs: int) -> list[str]:
+    """Run chapters, `jobs` of them at a time, with a line for each; return the failures."""
+    free, failures = asyncio.Semaphore(jobs), []
+
+    async def one(chapter: Chapter) -> None:
+        async with free:
+            try:
+                print(timing(chapter, await run_chapter(chapter)), flush=True)
+            except BookError as error:
+                failures.append(str(error))
+                print(f"{chapter.name:<28} FAILED", flush=True)
+
+    await asyncio.gather(*(one(chapter) for chapter in chapters))
+    return failures
+
+
+def timing(chapter: Chapter, seconds: float) -> str:
+    card = chapter.card_seconds()
+    promise = "its card has no quick runtime" if card is None else f"card: {card:g} s"
+    return f"{chapter.name:<28} {seconds:6.1f} s   ({promise})"
+
+
+# --- the commands --------------------------------------------------------------------------------
+
+
+def execute(args: argparse.Namespace) -> None:
+    chapters = find_chapters(args.book, args.chapter)
+    code = digest_of_code(args.book.parent)
+    due = []
+    for chapter in chapters:
+        reason = "asked for" if args.force else reason_to_run(chapter, code)
+        if reason is None:
+            print(f"{timing(chapter, read_json(chapter.record)['seconds'])}   unchanged, not run again")
+        else:
+            due.append(chapter)
+    if failures := asyncio.run(run_chapters(due, args.jobs)):
+        raise BookError("\n\n".join(failures))
+
+
+def check(args: argparse.Namespace) -> None:
+    problems = []
+    for chapter in find_chapters(args.book, args.chapter):
+        pair = check_pair(chapter)
+        problems += [pair] if pair else []
+        problems += furniture.problems(chapter.text, chapter.notebook, args.book / "references.bib")
+    known = {c.notebook for c in find_chapters(args.book)}
+    for notebook in sorted(args.book.glob("[0-9][0-9]_*.ipynb")):
+        if notebook not in known:
+            problems.append(f"{notebook.name} has no text beside it")
+    if problems:
+        raise BookError("\n".join(problems))
+    print("Every notebook agrees with its text, and every chapter has its furniture.")
+
+
+def site(args: argparse.Namespace) -> None:
+    out = args.book / "_build" / "html"
+    strict = ["-W", "-n", "--keep-going", "-q"]  # warnings are errors; show all of them
+    where = ["-d", str(out.parent / "doctrees"), str(args.book), str(out)]
+    command = [sys.executable, "-m", "sphinx", "-b", "html", *strict, *where]
+    done = subprocess.run(command, cwd=args.book.parent)
+    if done.returncode:
+        raise BookError("The site was not built: mend the warnings above.")
+    print(f"The site is at {out / 'index.html'}")
+
+
+def too_slow(seconds: float, card: float) -> str | None:
+    """Why a chapter's time breaks its promise, or None where it keeps it."""
+    if seconds > furniture.SLOWEST:
+        return f"took {seconds:.1f} s; a chapter may take {furniture.SLOWEST:g} s at quick scale"
+    if seconds > TOLERANCE * card:
+        return f"took {seconds:.1f} s; its card says {card:g} s, and {TOLERANCE * card:g} s would pass"
+    return None
+
+
+def times(args: argparse.Namespace) -> None:
+    measured, problems = read_json(args.book.parent / ".build" / "nbval.json"), []
+    for chapter in find_chapters(args.book, args.chapter):
+        card = chapter.card_seconds()
+        if card is None:
+            problems.append(f"{chapter.name}: its card has no `**Quick runtime.** N s on two cores`.")
+            continue
+        if chapter.name not in measured:
+            problems.append(f"{chapter.name}: not measured; `make test` measures.")
+            continue
+        seconds = measured[chapter.name]
+        if too_slow(seconds, card):
+            # It shared the machine with another chapter and the unit tests. The card speaks of a
+            # chapter alone, so that is what decides.
+            print(f"{timing(chapter, seconds)}   slow beside others; once more, alone", flush=True)
+            seconds = asyncio.run(run_chapter(chapter, save=False))
+        print(timing(chapter, seconds))
+        if problem := too_slow(seconds, card):
+            problems.append(f"{chapter.name}: {problem}.")
+    if problems:
+        raise BookError("\n".join(problems))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--book", type=Path, default=BOOK, help="the folder of the chapters (default: this one)"
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def add(name: str, function: Any, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text.splitlines()[0], description=text)
+        command.set_defaults(function=function)
+        return command
+
+    run = add(
+        "execute",
+        execute,
+        "run the chapters that changed and write their notebooks\n"
+        "A chapter runs again when its text, or any file of gankit/, toy/ or figures/, differs from its last"
+        " run on this machine. A failing cell leaves the old notebook in place.",
+    )
+    run.add_argument("--force", action="store_true", help="run even what has not changed")
+    run.add_argument("--jobs", type=int, default=2, help="chapters at a time (default: 2, one for each core)")
+    pair = add(
+        "check",
+        check,
+        "check that every notebook agrees with its text, and that every chapter has its furniture\n"
+        "CONTRIBUTING.md describes the furniture: card, sections, labels, exercises, captions.",
+    )
+    clock = add(
+        "times",
+        times,
+        "compare the time of each chapter with its card\n"
+        "Reads the wall times that nbval took in the last `make test`. A chapter that was too slow there"
+        " runs once more, alone. It fails above 60 s, or above one and a half times the card's promise.",
+    )
+    add("site", site, "build the site from the notebooks; a warning is an error")
+    for command in (run, pair, clock):
+        command.add_argument(
+            "chapter", nargs="*", help="a number or a name, as 4 or 04_dirac_gan (default: all)"
+        )
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = make_parser().parse_args(arguments)
+    args.book = args.book.resolve()
+    try:
+        args.function(args)
+    except BookError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped; the chapters that had finished are kept.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""How Sphinx turns the executed notebooks into the site.
+
+Everything a page needs lies beside it: the site works from a disk, a stick or a server without internet.
+"""
+
+import pkgutil
+import re
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+import gankit
+
+HERE = Path(__file__).parent
+
+project = "GAN dynamics"
+author = "The GAN dynamics authors"
+project_copyright = "text CC BY 4.0, code MIT"
+html_title = "GAN dynamics: why training fails and what repairs it"
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "sphinx_book_theme",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_exercise",
+    "sphinx_proof",
+    "sphinx_togglebutton",
+    "sphinxcontrib.bibtex",
+]
+
+# Chapters come from the executed notebooks; their texts are the same pages without outputs.
+exclude_patterns = ["_build", "[0-9][0-9]_*.md", "assignments", "**.ipynb_checkpoints"]
+nb_execution_mode = "off"
+nb_ipywidgets_js = {}  # the default loads widgets from another host
+myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+# Mathematics: one file, served with the pages. MathJax' menu is off because its accessibility entries
+# fetch more files from another host; readers of formulas by ear get MathML from the page itself.
+mathjax_path = "mathjax/tex-svg-full.js"
+mathjax3_config = {"options": {"enableMenu": False}, "svg": {"fontCache": "global"}}
+math_numfig = True
+math_eqref_format = "({number})"
+numfig = True
+numfig_secnum_depth = 1
+
+bibtex_bibfiles = ["references.bib"]
+bibtex_default_style = "plain"
+bibtex_reference_style = "author_year"
+
+# The reference of the package: a page for each module, made from its docstrings.
+autodoc_default_options = {
+    "members": True,
+    "show-inheritance": True,
+    "ignore-module-all": True,  # a name that a package passes on is described where it is defined
+}
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # a dataclass' fields are described once, in its docstring
+default_role = "code"  # `name` in a docstring means code, as it does in the chapters
+# Types of other packages have no page here; a name of ours that leads nowhere is still an error.
+# So are not: private names, and type variables, which have one letter.
+nitpick_ignore_regex = [("py:.*", r"(?!gankit\.).*"), ("py:.*", r".*\.(_\w+(\..*)?|[A-Z])")]
+
+
+def write_reference(folder: Path) -> None:
+    """Write a page for each module of the package, and remove those of modules that are gone."""
+    found = ["gankit", *(m.name for m in pkgutil.walk_packages(gankit.__path__, "gankit."))]
+    pages = {f"{name}.md": name for name in found if not name.rpartition(".")[2].startswith("_")}
+    folder.mkdir(exist_ok=True)
+    for old in set(folder.glob("*.md")) - {folder / page for page in pages}:
+        old.unlink()
+    for page, name in pages.items():
+        text = f"# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n"
+        if not (folder / page).exists() or (folder / page).read_text("utf-8") != text:
+            (folder / page).write_text(text, "utf-8")  # untouched pages need no reading again
+
+
+write_reference(HERE / "reference")
+
+html_theme = "sphinx_book_theme"
+html_theme_options = {"use_download_button": True, "use_fullscreen_button": False, "show_navbar_depth": 1}
+html_static_path = ["_static"]
+html_css_files = ["book.css"]
+html_last_updated_fmt = None
+
+
+def keep_bars(_app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
+    """Let docstrings write |x| for a norm: in reStructuredText the bars would ask for a substitution."""
+    lines[:] = [re.sub(r"(`+[^`]*`+)|\|", lambda found: found[1] or r"\|", line) for line in lines]
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("autodoc-process-docstring", keep_bars)
