@@ -1,0 +1,159 @@
+"""The files of a run: checkpoints and the log. Written to a temporary name, then renamed; loading runs no code."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import gankit
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that is missing, damaged, or of another network; the message names the file."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it if the block succeeds and removed if it fails.
+
+    A reader sees the old file or the new one, never half of one, also when the process is killed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as f:
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write(state: dict[str, Any], path: Path) -> None:
+    """Save a checkpoint.
+
+    Raises:
+        OSError: if the disk is full or the folder cannot be written; `path` is left as it was.
+    """
+    try:
+        with replacing(path) as temporary:
+            torch.save(state, temporary)
+    except RuntimeError as error:  # PyTorch's writer reports a full disk in this way
+        raise OSError(f"checkpoint {path} could not be written ({error}); an earlier one is kept") from error
+
+
+def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Load a checkpoint written by `write`, as tensors and plain values only.
+
+    Raises:
+        CheckpointError: if it is missing, damaged, or holds anything but tensors and plain values.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}")
+    try:
+        # Random states must stay on the CPU, and load_state_dict moves the rest by itself.
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        missing = {"step", "G", "D", "teacher", "g_opt", "d_opt", "streams", "recipe"} - set(state)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than tensors and plain values and was not loaded"
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        others = [other for other in saved(path.parent) if other != path]
+        hint = (
+            f"; the earlier {others[-1].name} is kept: remove the damaged file to go on from it"
+            if others
+            else ""
+        )
+        raise CheckpointError(f"checkpoint {path} is truncated or damaged{hint}") from error
+    if missing:
+        raise CheckpointError(f"{path} is no checkpoint of a run: it lacks {', '.join(sorted(missing))}")
+    return state
+
+
+def check_architecture(state: Mapping[str, Any], nets: Mapping[str, nn.Module], path: Path) -> None:
+    """Refuse a checkpoint of another network, naming the first parameter that differs.
+
+    Raises:
+        CheckpointError: naming the file, the network and the parameter.
+    """
+    for name, net in nets.items():
+        ours = {key: tuple(value.shape) for key, value in net.state_dict().items()}
+        theirs = {key: tuple(value.shape) for key, value in state[name].items()}
+        for key in dict.fromkeys([*ours, *theirs]):
+            if ours.get(key) != theirs.get(key):
+                raise CheckpointError(
+                    f"{path} is of another architecture: {name}'s {key!r} has shape {theirs.get(key, 'none')} "
+                    f"there and {ours.get(key, 'none')} here"
+                )
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step goes."""
+    return folder / f"checkpoint-{step:08d}.pt"
+
+
+def saved(folder: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    return sorted(folder.glob("checkpoint-????????.pt"))
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest checkpoint, or None."""
+    found = saved(folder)
+    return found[-1] if found else None
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints, and what a killed run left under temporary names."""
+    for path in saved(folder)[:-keep]:
+        path.unlink(missing_ok=True)
+    for path in folder.glob(".checkpoint-*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """What a result may depend on."""
+    return {
+        "gankit": gankit.__version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+class Log:
+    """`log.jsonl`: one JSON object per row.
+
+    Args:
+        folder: of the run; made if need be.
+        after: rows of later steps are dropped. A killed run may have logged past its last checkpoint, and
+            will now do those steps again.
+    """
+
+    def __init__(self, folder: Path, after: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / "log.jsonl"
+        rows = []
+        if self.path.exists():
+            for line in self.path.read_text().splitlines():
+                with contextlib.suppress(json.JSONDecodeError):  # the line a kill cut short
+                    if (row := json.loads(line))["step"] <= after:
+                        rows.append(row)
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append a row."""
+        with open(self.path, "a") as f:
+            f.write(json.dumps(row) + "\n")

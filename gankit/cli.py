@@ -1,0 +1,358 @@
+"""The command line: `gankit recipes`, `train`, `sample`, `evaluate`, `classifier`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import io
+import json
+import sys
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+import gankit
+from gankit import checkpoints, classifier, plotting
+from gankit.checkpoints import CheckpointError
+from gankit.metrics.evaluate import evaluate_classes, evaluate_pixels, evaluate_points
+from gankit.recipes import Recipe, from_dict, recipes
+from gankit.training import Diverged, Trainer
+
+EXAMPLES = """\
+examples:
+  gankit recipes                                       what can be trained
+  gankit train mm-nsat-digits --out runs/a             train; goes on where it stopped if runs/a exists
+  gankit train ns-ring --seed 0 1 2 3 --out runs/b     four seeds side by side
+  gankit sample runs/a                                 write a grid of samples, runs/a/samples.png
+  gankit evaluate runs/a                               print a table, write runs/a/evaluation.json
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        The exit status: 0 when all went well, 2 for input that cannot be used, 1 for a run that failed. What
+        went wrong is said in one line on stderr.
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help()
+        return 0
+    try:
+        arguments.run(arguments)
+    except Diverged as error:
+        print(f"gankit: {error}", file=sys.stderr)
+        return 1
+    except (ValueError, CheckpointError, OSError) as error:
+        print(f"gankit: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("gankit: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+# --- Commands -------------------------------------------------------------------------------------------------
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train a recipe, or go on with the run that is already in the folder."""
+    recipe = recipes[arguments.recipe]
+    given = {f.name: getattr(arguments, f.name) for f in _fields() if getattr(arguments, f.name) is not None}
+    recipe = dataclasses.replace(recipe, **given)
+    seeds = tuple(arguments.seed)
+    out = arguments.out or Path("runs") / f"{recipe.name}-seed{'-'.join(map(str, seeds))}"
+    found = checkpoints.latest(out)
+    if found is not None:
+        _check_same_run(out, recipe, seeds)
+    run = recipe.build(seeds, root=arguments.root, download=arguments.download, device=arguments.device)
+    if found is not None:
+        run.load(found)
+        print(f"{out}: going on from step {run.steps:,}")
+    _write_json(out / "recipe.json", run.recipe)
+    left = recipe.steps - run.steps
+    if left <= 0:
+        print(f"{out}: all {recipe.steps:,} steps are done; give a larger --steps to go on")
+        return
+    run.fit(
+        left,
+        out=out,
+        log_every=arguments.log_every,
+        save_every=arguments.save_every,
+        progress=not arguments.quiet,
+    )
+    print(f"{out}: step {run.steps:,}, checkpoint {checkpoints.latest(out).name}, log log.jsonl")
+
+
+def sample(arguments: argparse.Namespace) -> None:
+    """Write a grid of samples as a PNG."""
+    run = _load_run(arguments)
+    target = arguments.to or arguments.folder / "samples.png"
+    if target.suffix.lower() != ".png":
+        raise ValueError(f"--to must name a .png file, got {target}")
+    are_points = len(run.data.shape) == 1
+    n = arguments.n or (2_000 if are_points else 64)
+    samples = _sampler(run, arguments)(n)
+    if are_points:
+        picture = _scatter(samples, run)
+    else:
+        rows = samples if run.lead else samples[None]
+        tiles = [_rgb(plotting.tile(images, pad=2)) for images in rows]
+        picture = np.concatenate(tiles, axis=1)
+        zoom = max(1, 512 // picture.shape[0])
+        picture = picture.repeat(zoom, 0).repeat(zoom, 1)
+    with checkpoints.replacing(target) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")
+    print(f"{target}: {n} samples of the {arguments.network} at step {run.steps:,}")
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Print a table of metrics and write them as JSON."""
+    run = _load_run(arguments)
+    samples = _sampler(run, arguments)(arguments.n)
+    if run.data.centers is not None:
+        scores = evaluate_points(samples, run.data)
+    elif run.data.name in classifier.RECIPES:
+        scores = evaluate_classes(samples, run.data, _judge(run, arguments).to(run.device))
+    else:
+        scores = evaluate_pixels(samples, run.data)
+    result = {
+        "recipe": run.recipe["name"],
+        "step": run.steps,
+        "images": run.images,
+        "network": arguments.network,
+        "samples": arguments.n,
+        "reference": {"data": run.data.name, "images": len(run.data)},
+        "sample_seed": arguments.sample_seed,
+        "seeds": list(run.seeds),
+        "scores": {name: value.detach().cpu().double().tolist() for name, value in scores.items()},
+        "versions": checkpoints.versions(),
+    }
+    target = arguments.to or arguments.folder / "evaluation.json"
+    _write_json(target, result)
+    print(_table(result))
+    print(f"written to {target}")
+
+
+def list_recipes(arguments: argparse.Namespace) -> None:
+    """List the recipes, or show every field of one."""
+    if arguments.recipe is None:
+        width = max(map(len, recipes))
+        for recipe in recipes.values():
+            print(f"{recipe.name:{width}}  {recipe.data:8} {recipe.steps:>8,} steps  {recipe.about}")
+        return
+    recipe = recipes[arguments.recipe]
+    print(f"{recipe.name}: {recipe.about}\n")
+    for f in _fields():
+        print(f"  {f.name:12} {getattr(recipe, f.name)!s:10} {f.metadata['help']}")
+
+
+def train_classifier(arguments: argparse.Namespace) -> None:
+    """Train a classifier and keep it in the cache."""
+    judge = classifier.train_and_cache(
+        arguments.name, root=arguments.root, device=arguments.device, progress=not arguments.quiet
+    )
+    print(f"{arguments.name}: test accuracy {judge.test_accuracy:.2%}")
+
+
+# --- Pieces ---------------------------------------------------------------------------------------------------
+
+
+def _load_run(arguments: argparse.Namespace) -> Trainer:
+    """The run in a folder, at its newest checkpoint."""
+    found = checkpoints.latest(arguments.folder)
+    if found is None:
+        raise CheckpointError(
+            f"there is no checkpoint in {arguments.folder}; `gankit train ... --out` writes one"
+        )
+    stored = json.loads(checkpoints.read(found)["recipe"])
+    if stored is None:
+        raise CheckpointError(
+            f"{found} was written by a Trainer without a recipe, so its networks are not known"
+        )
+    recipe, seeds = from_dict(stored)
+    return recipe.build(seeds, root=arguments.root, device=arguments.device).load(found)
+
+
+def _judge(run: Trainer, arguments: argparse.Namespace) -> classifier.Classifier:
+    """The cached classifier of the run's data; trained now if there is none."""
+    name = run.data.name
+    if classifier.cache_path(name, arguments.root).exists():
+        return classifier.load(name, arguments.root)
+    print(f"training the {name} classifier, once", file=sys.stderr)
+    return classifier.train_and_cache(name, arguments.root, run.device, progress=not arguments.quiet)
+
+
+def _check_same_run(out: Path, recipe: Recipe, seeds: tuple[int, ...]) -> None:
+    """Refuse to go on with a run under other settings; only `steps` may grow."""
+    stored, stored_seeds = from_dict(json.loads((out / "recipe.json").read_text()))
+    differing = [
+        f"{f.name} {getattr(stored, f.name)!r}"
+        for f in dataclasses.fields(Recipe)
+        if f.name not in ("steps", "about") and getattr(stored, f.name) != getattr(recipe, f.name)
+    ]
+    if stored_seeds != seeds:
+        differing.append(f"seed {' '.join(map(str, stored_seeds))}")
+    if differing:
+        raise ValueError(
+            f"{out} holds a run with {', '.join(differing)}; give the same to go on, or another --out"
+        )
+
+
+def _sampler(run: Trainer, arguments: argparse.Namespace):
+    network = run.teacher.net if arguments.network == "teacher" else run.G
+    return lambda n: gankit.sampling.sample(
+        network, n, seed=arguments.sample_seed, truncation=arguments.truncation
+    )
+
+
+def _scatter(samples: torch.Tensor, run: Trainer) -> np.ndarray:
+    """Generated points over real ones, one panel per replica, as an RGB array."""
+    import matplotlib.pyplot as plt
+
+    rows = samples if run.lead else samples[None]
+    figure, axes = plt.subplots(1, len(rows), figsize=(4 * len(rows), 4), squeeze=False, layout="constrained")
+    for ax, generated, seed in zip(axes[0], rows, run.seeds, strict=True):
+        plotting.points(ax, run.data.images[:5000], generated, title=f"seed {seed}")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    plt.close(figure)
+    return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def _rgb(picture: np.ndarray) -> np.ndarray:
+    return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
+
+
+def _table(result: dict[str, Any]) -> str:
+    """The scores as text: one value, or the median with the range over seeds."""
+    many = len(result["seeds"]) > 1
+    lines = [
+        f"{result['recipe']}, step {result['step']:,}, {result['network']}, {result['samples']:,} samples "
+        f"against {result['reference']['images']:,} of {result['reference']['data']}"
+    ]
+    width = max(map(len, result["scores"]))
+    lines.append(f"{'metric':{width}}  " + ("  median  [min, max] over seeds" if many else "   value"))
+    for name, value in result["scores"].items():
+        text = f"{np.median(value):8.4g}"
+        if many:
+            text += f"  [{np.min(value):.4g}, {np.max(value):.4g}]"
+        lines.append(f"{name:{width}}  {text}")
+    return "\n".join(lines)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    with checkpoints.replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def _fields() -> list[dataclasses.Field]:
+    """The fields of a recipe that have a flag."""
+    return [f for f in dataclasses.fields(Recipe) if "help" in f.metadata]
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    style = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser(
+        prog="gankit", description="Train, sample and evaluate GANs.", epilog=EXAMPLES, **style
+    )
+    parser.add_argument("--version", action="version", version=f"gankit {gankit.__version__}")
+    commands = parser.add_subparsers(dest="command", title="commands")
+
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    common.add_argument(
+        "--root",
+        type=Path,
+        help="folder of datasets and classifiers (default: $GANKIT_DATA, else a cache folder)",
+    )
+    common.add_argument("--quiet", action="store_true", help="no progress bar")
+
+    command = commands.add_parser(
+        "train",
+        parents=[common],
+        help="train a recipe",
+        description="Train a recipe. If --out already holds that run, training goes on from its last checkpoint, "
+        "and on a CPU ends with exactly the parameters of an uninterrupted run.",
+        epilog="Any field of the recipe can be changed with its flag; `gankit recipes NAME` shows their values.",
+    )
+    command.add_argument("recipe", help="name of a recipe (`gankit recipes` lists them)")
+    command.add_argument("--out", type=Path, help="folder of the run (default: runs/RECIPE-seedN)")
+    command.add_argument(
+        "--seed", type=_seed, nargs="+", default=[0], help="seed; several train side by side (default: 0)"
+    )
+    command.add_argument(
+        "--log-every", type=_positive, default=50, metavar="STEPS", help="(default: %(default)s)"
+    )
+    command.add_argument(
+        "--save-every", type=_positive, default=500, metavar="STEPS", help="(default: %(default)s)"
+    )
+    command.add_argument("--download", action="store_true", help="fetch the dataset if it is missing")
+    fields = command.add_argument_group("fields of the recipe")
+    types = typing.get_type_hints(Recipe)
+    for f in _fields():
+        kind = next(t for t in (typing.get_args(types[f.name]) or [types[f.name]]) if t is not type(None))
+        fields.add_argument(f"--{f.name.replace('_', '-')}", type=kind, metavar="X", help=f.metadata["help"])
+    command.set_defaults(run=train)
+
+    reading = argparse.ArgumentParser(add_help=False)
+    reading.add_argument("folder", type=Path, help="folder of a run")
+    reading.add_argument(
+        "--network",
+        choices=("teacher", "generator"),
+        default="teacher",
+        help="averaged generator or the current one",
+    )
+    reading.add_argument("--sample-seed", type=_seed, default=0, help="seed of z (default: %(default)s)")
+    reading.add_argument("--truncation", type=float, help="largest |z| (default: none)")
+
+    command = commands.add_parser("sample", parents=[common, reading], help="write a grid of samples")
+    command.add_argument("-n", type=_positive, help="number of samples (default: 64 images or 2,000 points)")
+    command.add_argument("--to", type=Path, help="the PNG to write (default: FOLDER/samples.png)")
+    command.set_defaults(run=sample)
+
+    command = commands.add_parser(
+        "evaluate",
+        parents=[common, reading],
+        help="measure a run",
+        description="Mixtures: modes covered, high-quality fraction, divergence of mode frequencies. Digits and MNIST: "
+        "classes covered, divergence of class frequencies and Frechet distance, as a classifier sees them (trained "
+        "and cached at first use). Other images: Frechet distance of the pixels.",
+    )
+    command.add_argument("-n", type=_positive, default=5_000, help="number of samples (default: %(default)s)")
+    command.add_argument("--to", type=Path, help="the JSON file to write (default: FOLDER/evaluation.json)")
+    command.set_defaults(run=evaluate)
+
+    command = commands.add_parser("recipes", help="list the recipes, or show one")
+    command.add_argument("recipe", nargs="?", help="name of a recipe")
+    command.set_defaults(run=list_recipes)
+
+    command = commands.add_parser(
+        "classifier", parents=[common], help="train the classifier that evaluation uses"
+    )
+    command.add_argument("name", help="digits or mnist")
+    command.set_defaults(run=train_classifier)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Settings of the optimisers, as small records. What steps is PyTorch's own optimiser wherever it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from gankit.ensemble import ReplicaAdam
+
+PerReplica = float | tuple[float, ...]
+
+
+class Optimizer(Protocol):
+    """Anything that makes a `torch.optim.Optimizer` for given parameters."""
+
+    def build(self, params: Sequence[nn.Parameter]) -> torch.optim.Optimizer: ...
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma and Ba 2015). In an ensemble, lr, beta1 and beta2 may be tuples, one number per replica.
+
+    Attributes:
+        lr: learning rate, above 0.
+        beta1, beta2: decays of the two running means, in [0, 1).
+        eps: added to the root of the second mean.
+    """
+
+    lr: PerReplica = 2e-4
+    beta1: PerReplica = 0.5
+    beta2: PerReplica = 0.999
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        _check_range("lr", self.lr, 0, float("inf"))
+        _check_range("beta1", self.beta1, 0, 1)
+        _check_range("beta2", self.beta2, 0, 1)
+
+    def build(self, params: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        values = (self.lr, self.beta1, self.beta2)
+        if all(isinstance(value, int | float) for value in values):
+            return torch.optim.Adam(params, self.lr, (self.beta1, self.beta2), self.eps, fused=True)
+        return ReplicaAdam(params, *values, eps=self.eps)
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Gradient descent with optional momentum.
+
+    Attributes:
+        lr: learning rate, above 0.
+        momentum: in [0, 1).
+    """
+
+    lr: float
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_range("lr", self.lr, 0, float("inf"))
+        _check_range("momentum", self.momentum, 0, 1)
+
+    def build(self, params: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(params, self.lr, self.momentum, fused=True)
+
+
+@dataclass(frozen=True)
+class RMSProp:
+    """RMSProp, which the WGAN paper uses in place of Adam.
+
+    Attributes:
+        lr: learning rate, above 0.
+        decay: decay of the running mean of squared gradients, in [0, 1).
+        eps: added to its root.
+    """
+
+    lr: float = 5e-5
+    decay: float = 0.99
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        _check_range("lr", self.lr, 0, float("inf"))
+        _check_range("decay", self.decay, 0, 1)
+
+    def build(self, params: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.RMSprop(params, self.lr, self.decay, self.eps, foreach=True)
+
+
+def _check_range(name: str, value: PerReplica, low: float, high: float) -> None:
+    for number in [value] if isinstance(value, int | float) else value:
+        if not low <= number < high or (name == "lr" and number == 0):
+            raise ValueError(
+                f"{name} must lie in {'(' if name == 'lr' else '['}{low:g}, {high:g}), got {number}"
+            )

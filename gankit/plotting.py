@@ -1,0 +1,152 @@
+"""The house style: one colour per cost everywhere, bands over seeds, grids of images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+COLORS: Mapping[str, str] = MappingProxyType(
+    {
+        "real": "#000000",
+        "ns": "#0072B2",
+        "mm": "#D55E00",
+        "mm-nsat": "#009E73",
+        "ns-unit": "#56B4E9",
+        "mm-unit": "#E69F00",
+        "hinge": "#CC79A7",
+        "ls": "#7F6A3F",
+        "wgan": "#666666",
+    }
+)
+"""One colour per cost, the same in every figure. The first eight are the palette of Okabe and Ito (2008), which
+readers with any form of colour blindness can tell apart."""
+
+STYLE: Mapping[str, object] = MappingProxyType(
+    {
+        "figure.dpi": 110,
+        "savefig.dpi": 150,
+        "figure.constrained_layout.use": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.25,
+        "axes.prop_cycle": plt.cycler(
+            color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+        ),
+        "legend.frameon": False,
+        "font.size": 10,
+        "svg.hashsalt": "gankit",
+    }
+)
+
+
+def use_style() -> None:
+    """Apply the house style to every figure drawn from now on."""
+    plt.rcParams.update(STYLE)
+
+
+def color_of(name: str) -> str:
+    """The colour of a cost; costs without one of their own are grey."""
+    return COLORS.get(name, "#999999")
+
+
+def band(
+    ax: Axes,
+    x: np.ndarray,
+    runs: np.ndarray,
+    *,
+    label: str | None = None,
+    color: str | None = None,
+    quantiles: tuple[float, float] = (0.0, 1.0),
+) -> None:
+    """Draw the median of several runs as a line, and their spread as a band.
+
+    Args:
+        ax: where to draw.
+        x: `[T]`, steps say.
+        runs: `[T, S]`, one column per run.
+        label: name in the legend.
+        color: of line and band.
+        quantiles: lower and upper edge of the band, in [0, 1]; the default is minimum to maximum, as in the
+            figures of the sample-weighting paper.
+
+    Raises:
+        ValueError: if `runs` is not `[T, S]` with the T of `x`.
+    """
+    runs = np.asarray(runs)
+    if runs.ndim != 2 or runs.shape[0] != len(x):
+        raise ValueError(f"runs must have shape [T, S] with T = {len(x)}, got {runs.shape}")
+    low, middle, high = np.quantile(runs, [quantiles[0], 0.5, quantiles[1]], axis=1)
+    (line,) = ax.plot(x, middle, label=label, color=color, lw=1.8)
+    ax.fill_between(x, low, high, color=line.get_color(), alpha=0.18, lw=0)
+
+
+def tile(images: Tensor, columns: int | None = None, pad: int = 1) -> np.ndarray:
+    """Images side by side in one array.
+
+    Args:
+        images: `[N, C, H, W]` in [-1, 1] with C = 1 or 3.
+        columns: images per row; about sqrt(N) when None.
+        pad: pixels between images.
+
+    Returns:
+        uint8 `[rows, columns]` for grey images, `[rows, columns, 3]` for colour.
+
+    Raises:
+        ValueError: if `images` has another shape.
+    """
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) == 0:
+        raise ValueError(f"images must have shape [N, C, H, W] with C = 1 or 3, got {tuple(images.shape)}")
+    images = images.detach().float().cpu()
+    n, c, h, w = images.shape
+    columns = min(columns or math.ceil(math.sqrt(n)), n)
+    rows = math.ceil(n / columns)
+    canvas = torch.full((c, rows * (h + pad) + pad, columns * (w + pad) + pad), 255, dtype=torch.uint8)
+    # Rounded, not cut off: cutting would darken every picture by half a level.
+    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    for i, image in enumerate(pixels):
+        top, left = (i // columns) * (h + pad) + pad, (i % columns) * (w + pad) + pad
+        canvas[:, top : top + h, left : left + w] = image
+    return canvas.permute(1, 2, 0).numpy().squeeze() if c == 1 else canvas.permute(1, 2, 0).numpy()
+
+
+def grid(
+    images: Tensor, *, columns: int | None = None, title: str | None = None, ax: Axes | None = None
+) -> Figure:
+    """Show images `[N, C, H, W]` in [-1, 1] as a grid; returns the figure.
+
+    Raises:
+        ValueError: if `images` has another shape.
+    """
+    picture = tile(images, columns)
+    if ax is None:
+        side = 4.0
+        _, ax = plt.subplots(
+            figsize=(side, side * picture.shape[0] / picture.shape[1] + (0.3 if title else 0))
+        )
+    ax.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    ax.set_axis_off()
+    if title:
+        ax.set_title(title)
+    return ax.figure
+
+
+def points(
+    ax: Axes, real: Tensor, fake: Tensor, *, color: str | None = None, title: str | None = None
+) -> None:
+    """Scatter real points (grey) and generated points over each other: `[N, 2]` each."""
+    real, fake = real.detach().cpu(), fake.detach().cpu()
+    ax.scatter(*real.T, s=3, color="#BBBBBB", lw=0, label="real", rasterized=True)
+    ax.scatter(*fake.T, s=3, color=color or COLORS["ns"], lw=0, label="generated", rasterized=True)
+    ax.set_aspect("equal")
+    ax.set(xlabel="$x_1$", ylabel="$x_2$")
+    if title:
+        ax.set_title(title)

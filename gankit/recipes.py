@@ -1,0 +1,225 @@
+"""Runs as named records: everything that `gankit train NAME` needs, in one frozen dataclass.
+
+A recipe is data: it can be listed, written to JSON beside a run, compared with another, and built into a
+`Trainer`. `recipes` holds the named ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from gankit import data as datasets
+from gankit import models
+from gankit.ensemble import pair
+from gankit.losses import losses
+from gankit.optim import SGD, Adam, Optimizer, RMSProp
+from gankit.penalties import R1, Penalty, WganGP
+from gankit.teacher import EMA, SOURCES, Leak
+from gankit.training import Trainer
+
+MODELS: Mapping[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
+    "mlp": models.mlp,
+    "conv": models.conv,
+    "dcgan": models.dcgan,
+}
+
+
+def _setting(text: str, default: Any) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run. Every field has a flag of the same name in `gankit train RECIPE`.
+
+    Raises:
+        ValueError: if the loss, the model or another name is unknown, or a number is out of range.
+    """
+
+    name: str
+    about: str
+    data: str = _setting("dataset: a name of gankit.data, or a folder or .zip of class folders", "digits")
+    size: int | None = _setting("side in pixels to which pictures of a folder are resized", None)
+    model: str = _setting(f"networks: {', '.join(MODELS)}", "mlp")
+    z_dim: int = _setting("length of a latent vector", 64)
+    depth: int | None = _setting("weight layers of each network (mlp, conv)", None)
+    width: int = _setting("hidden units (mlp) or filters next to the picture (conv, dcgan)", 64)
+    d_depth: int | None = _setting("weight layers of the discriminator, where they differ (mlp)", None)
+    loss: str = _setting("cost, a name of gankit.losses", "ns")
+    steps: int = _setting("generator steps", 2_000)
+    batch_size: int = _setting("samples of each kind in a minibatch", 64)
+    n_dis: int = _setting("discriminator steps per generator step", 1)
+    optimizer: str = _setting("adam, sgd or rmsprop", "adam")
+    lr: float = _setting("learning rate", 1e-3)
+    d_lr: float | None = _setting("the discriminator's learning rate, where it differs", None)
+    beta1: float = _setting("Adam's beta1", 0.5)
+    beta2: float = _setting("Adam's beta2", 0.999)
+    d_beta2: float | None = _setting("the discriminator's beta2, where it differs", None)
+    ema_decay: float = _setting("decay of the averaged generator, per generator step", 0.999)
+    leak_beta: float = _setting("LeakyEMA: share of real samples replaced, 0 for none", 0.0)
+    leak_start: int = _setting("LeakyEMA: generator step at which leaking begins", 0)
+    leak_source: str = _setting(f"LeakyEMA: {', '.join(s for s in SOURCES if s != 'async-model')}", "sync")
+    r1: float = _setting("strength gamma of the R1 penalty, 0 for none", 0.0)
+    wgan_gp: float = _setting("strength of the WGAN-GP penalty, 0 for none", 0.0)
+
+    def __post_init__(self) -> None:
+        losses[self.loss]
+        if self.model not in MODELS:
+            raise ValueError(f"model must be one of {', '.join(MODELS)}, got {self.model!r}")
+        if self.optimizer not in ("adam", "sgd", "rmsprop"):
+            raise ValueError(f"optimizer must be adam, sgd or rmsprop, got {self.optimizer!r}")
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        self.optimizers(), self.ema(), self.leak(), self.penalties()  # each checks its own numbers
+
+    def networks(self, shape: tuple[int, ...], seed: int) -> tuple[nn.Module, nn.Module]:
+        """(G, D) for samples of this shape, with initial weights drawn from `seed`."""
+        sizes = {"z_dim": self.z_dim, "depth": self.depth, "width": self.width, "d_depth": self.d_depth}
+        return MODELS[self.model](shape, **{k: v for k, v in sizes.items() if v is not None}, seed=seed)
+
+    def optimizers(self) -> tuple[Optimizer, Optimizer]:
+        """Settings for G and for D."""
+
+        def make(lr: float, beta2: float) -> Optimizer:
+            if self.optimizer == "adam":
+                return Adam(lr, self.beta1, beta2)
+            return SGD(lr) if self.optimizer == "sgd" else RMSProp(lr)
+
+        d_lr = self.lr if self.d_lr is None else self.d_lr
+        d_beta2 = self.beta2 if self.d_beta2 is None else self.d_beta2
+        return make(self.lr, self.beta2), make(d_lr, d_beta2)
+
+    def ema(self) -> EMA:
+        """Settings of the averaged generator."""
+        return EMA(decay=self.ema_decay)
+
+    def leak(self) -> Leak | None:
+        """Settings of LeakyEMA, or None."""
+        leak = Leak(self.leak_beta, self.leak_start, self.leak_source)
+        return leak if self.leak_beta else None
+
+    def penalties(self) -> list[Penalty]:
+        """Penalties of the discriminator."""
+        return [P(w) for P, w in ((R1, self.r1), (WganGP, self.wgan_gp)) if w]
+
+    def build(
+        self,
+        seeds: Sequence[int] = (0,),
+        *,
+        root: str | None = None,
+        download: bool = False,
+        device: str = "auto",
+    ) -> Trainer:
+        """The run, ready to `fit`; several seeds make one ensemble run.
+
+        Args:
+            seeds: seeds of weights, z and data order.
+            root: where datasets lie (see `gankit.data.load`).
+            download: fetch the dataset if it is missing.
+            device: "auto", "cpu", "cuda" or "cuda:N".
+        """
+        data = datasets.load(self.data, root=root, size=self.size, download=download)
+        G, D = (
+            self.networks(data.shape, seeds[0])
+            if len(seeds) == 1
+            else pair(lambda seed: self.networks(data.shape, seed), seeds)
+        )
+        g_optimizer, d_optimizer = self.optimizers()
+        return Trainer(
+            G,
+            D,
+            data,
+            loss=self.loss,
+            seed=seeds[0],
+            batch_size=self.batch_size,
+            n_dis=self.n_dis,
+            g_optimizer=g_optimizer,
+            d_optimizer=d_optimizer,
+            ema=self.ema(),
+            leak=self.leak(),
+            penalties=self.penalties(),
+            device=device,
+            recipe=dataclasses.asdict(self) | {"seeds": list(seeds)},
+        )
+
+
+def from_dict(values: Mapping[str, Any]) -> tuple[Recipe, tuple[int, ...]]:
+    """The recipe and the seeds that a run stored (`Trainer.recipe`)."""
+    values = dict(values)
+    seeds = tuple(values.pop("seeds"))
+    known = {f.name for f in dataclasses.fields(Recipe)}
+    return Recipe(**{key: value for key, value in values.items() if key in known}), seeds
+
+
+class RecipeTable(dict[str, Recipe]):
+    """The recipes by name; an unknown name lists near matches."""
+
+    def __missing__(self, name: str) -> Recipe:
+        near = difflib.get_close_matches(str(name), self, n=4, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(near)}?" if near else "; `gankit recipes` lists them"
+        raise UnknownRecipe(f"recipe {name!r} is unknown{hint}")
+
+
+class UnknownRecipe(KeyError, ValueError):
+    """A name that `recipes` does not hold."""
+
+    def __str__(self) -> str:  # KeyError would print the sentence in quotes
+        return str(self.args[0])
+
+
+def _table() -> RecipeTable:
+    table = RecipeTable()
+
+    def add(name: str, about: str, **settings: Any) -> None:
+        table[name] = Recipe(name, about, **settings)
+
+    titles = {"ns": "non-saturating", "mm": "minimax", "mm-nsat": "minimax, made non-saturating"}
+    for loss, title in titles.items():
+        add(
+            f"{loss}-digits",
+            f"{title} on digits, in a setting where NS drops classes with time",
+            loss=loss, steps=4_000, batch_size=32, z_dim=16, depth=3, d_depth=4,
+        )  # fmt: skip
+        add(
+            f"{loss}-digits-saturating",
+            f"{title} on digits, in a setting where minimax saturates (beta1 = 0.9)",
+            loss=loss, steps=3_000, batch_size=32, z_dim=16, depth=4, width=48, beta1=0.9,
+        )  # fmt: skip
+        add(
+            f"{loss}-ring",
+            f"{title} on a ring of 8 Gaussians (MM-nsat paper, section 4.1 and appendix S)",
+            loss=loss, data="ring", steps=3_000, z_dim=8, depth=3,
+        )  # fmt: skip
+        add(
+            f"{loss}-spiral",
+            f"{title} on a spiral of 12 Gaussians of growing weight (MM-nsat paper, figure 19 and table 3)",
+            loss=loss, data="spiral", steps=4_000, z_dim=8, depth=4, width=48,
+        )  # fmt: skip
+        add(
+            f"{loss}-mnist-fc4",
+            f"{title} on MNIST, FC-4 (MM-nsat paper, figures 5, 6 and 8, 1,000 epochs). "
+            "The paper prints neither width nor learning rate: 256 and 1e-4 are our choice",
+            loss=loss, data="mnist", steps=468_750, batch_size=128, depth=4, width=256, lr=1e-4,
+        )  # fmt: skip
+        add(
+            f"{loss}-mnist-conv4",
+            f"{title} on MNIST, Conv-4 (MM-nsat paper, figure 8, 1,000 epochs). "
+            "The paper prints neither filters nor learning rate: 32 and 1e-4 are our choice",
+            loss=loss, data="mnist", model="conv", steps=468_750, batch_size=128, depth=4, width=32, lr=1e-4,
+        )  # fmt: skip
+    add(
+        "leakyema-digits",
+        "LeakyEMA on digits: non-saturating, half of the real samples replaced from step 2,000 on",
+        loss="ns", steps=4_000, batch_size=32, z_dim=16, depth=3, d_depth=4, leak_beta=0.5, leak_start=2_000,
+    )  # fmt: skip
+    return table
+
+
+recipes: RecipeTable = _table()
+"""The named runs: `recipes["mm-nsat-digits"]`. An unknown name lists near matches."""

@@ -1,0 +1,169 @@
+"""Random numbers for training, and samples from a trained generator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gankit.ensemble import lead_shape
+
+
+class Streams:
+    """The random numbers of a run: one independent stream per seed.
+
+    A replica's numbers depend on its own seed alone, so it trains in the same way alone or beside others, and
+    replicas of equal seed (with different costs, say) see the same z and the same data.
+
+    Args:
+        seeds: one seed per replica, each at least 0.
+        lead: (S,) to draw for S replicas, () for one plain run.
+        device: where the numbers are drawn. A stream on a GPU differs from one on a CPU.
+        name: streams of different names are independent, also at the same seed.
+    """
+
+    def __init__(
+        self, seeds: Sequence[int], lead: tuple[int, ...], device: torch.device | str, name: str = "train"
+    ) -> None:
+        if any(seed < 0 for seed in seeds):
+            raise ValueError(f"seeds must be at least 0, got {tuple(seeds)}")
+        unique = list(dict.fromkeys(int(seed) for seed in seeds))
+        self.lead = tuple(lead)
+        self.generators = [torch.Generator(device=device).manual_seed(_mix(seed, name)) for seed in unique]
+        rows = [unique.index(int(seed)) for seed in seeds]
+        self._rows = None if len(unique) == len(rows) else torch.tensor(rows, device=device)
+        self.device = torch.device(device)
+
+    def each(self, draw) -> Tensor:
+        """Stack `draw(generator)` over the seeds: shape `[...]` becomes `[S, ...]`, or stays for a plain run."""
+        if not self.lead:
+            return draw(self.generators[0])
+        stacked = torch.stack([draw(generator) for generator in self.generators])
+        return stacked if self._rows is None else stacked[self._rows]
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers `[*lead, *shape]`, float32."""
+        return self.each(lambda g: torch.randn(shape, generator=g, device=self.device))
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Uniform numbers in [0, 1), `[*lead, *shape]`, float32."""
+        return self.each(lambda g: torch.rand(shape, generator=g, device=self.device))
+
+    def integers(self, high: int, *shape: int) -> Tensor:
+        """Whole numbers in 0..high-1, `[*lead, *shape]`, int64."""
+        return self.each(lambda g: torch.randint(high, shape, generator=g, device=self.device))
+
+    def state_dict(self) -> dict[str, list[Tensor]]:
+        """The generators' states, for a checkpoint."""
+        return {"states": [generator.get_state() for generator in self.generators]}
+
+    def load_state_dict(self, state: dict[str, list[Tensor]]) -> None:
+        """Continue where `state_dict` was taken.
+
+        Raises:
+            ValueError: if the checkpoint was written with another number of distinct seeds.
+        """
+        if len(state["states"]) != len(self.generators):
+            raise ValueError(
+                f"the checkpoint holds {len(state['states'])} random streams, this run has {len(self.generators)}"
+            )
+        for generator, value in zip(self.generators, state["states"], strict=True):
+            generator.set_state(value.cpu())
+
+
+def _mix(seed: int, name: str) -> int:
+    # PyTorch's CPU generator keeps 32 bits of its seed, and initial weights are drawn from the bare seed:
+    # without mixing, the first z would repeat the numbers that made the weights.
+    return int(np.random.SeedSequence([seed, *name.encode()]).generate_state(1)[0])
+
+
+def generate(G: nn.Module, z: Tensor, labels: Tensor | None = None) -> Tensor:
+    """G(z), or G(z, labels) for a conditional generator; z is cast to the type of G's parameters."""
+    z = z.to(next(G.parameters()).dtype)
+    return G(z, labels) if getattr(G, "n_classes", 0) else G(z)
+
+
+def score(D: nn.Module, x: Tensor, labels: Tensor | None = None) -> Tensor:
+    """D(x), or D(x, labels) for a conditional discriminator."""
+    return D(x, labels) if getattr(D, "n_classes", 0) else D(x)
+
+
+def truncated_normal(streams: Streams, truncation: float, *shape: int) -> Tensor:
+    """Normal numbers conditioned on |z| <= truncation, `[*lead, *shape]`, float32.
+
+    Drawn by inverting the cumulative distribution, so every number costs the same however narrow the
+    interval; the usual redraw-until-inside has the same distribution.
+
+    Args:
+        streams: source of uniform numbers.
+        truncation: largest absolute value, above 0. Small values trade diversity for quality.
+        shape: what one replica gets.
+
+    Raises:
+        ValueError: if `truncation` is not positive.
+
+    Source: Brock, Donahue and Simonyan 2019, section 3.1 (the truncation trick).
+    """
+    if not truncation > 0:
+        raise ValueError(f"truncation is the largest |z| and must be above 0, got {truncation}")
+    limit = torch.special.ndtr(torch.tensor(float(truncation), dtype=torch.float64)).item()
+    u = streams.uniform(*shape).double().clamp(2**-25, 1 - 2**-25)
+    z = torch.special.ndtri(1 - limit + u * (2 * limit - 1))
+    return z.float().clamp(-truncation, truncation)
+
+
+@torch.no_grad()
+def sample(
+    G: nn.Module,
+    n: int,
+    *,
+    seed: int = 0,
+    labels: Tensor | None = None,
+    truncation: float | None = None,
+    batch_size: int = 1000,
+) -> Tensor:
+    """Generate n samples, in evaluation mode (batch norm uses its running statistics).
+
+    Args:
+        G: a generator or an ensemble of S of them. Replicas get the same z.
+        n: number of samples per replica, at least 1.
+        seed: seed of z (and of the labels, where none are given).
+        labels: int64 `[n]` for a conditional generator; drawn uniformly when None.
+        truncation: largest |z| (`truncated_normal`); None draws from the whole normal distribution.
+        batch_size: samples generated at a time. It does not change the result for networks without batch
+            statistics, up to rounding.
+
+    Returns:
+        `[n, *shape]`, or `[S, n, *shape]` for an ensemble, on the generator's device.
+
+    Raises:
+        ValueError: if n or batch_size is below 1, or `labels` does not hold n labels.
+    """
+    if n < 1 or batch_size < 1:
+        raise ValueError(f"n and batch_size must be at least 1, got {n} and {batch_size}")
+    if labels is not None and labels.shape != (n,):
+        raise ValueError(f"labels must have shape ({n},), one per sample, got {tuple(labels.shape)}")
+    lead = lead_shape(G)
+    streams = Streams([seed] * (lead[0] if lead else 1), lead, next(G.parameters()).device, name="sample")
+    # All z at once, so that the samples do not depend on batch_size.
+    z = (
+        streams.normal(n, G.z_dim)
+        if truncation is None
+        else truncated_normal(streams, truncation, n, G.z_dim)
+    )
+    n_classes = getattr(G, "n_classes", 0)
+    if n_classes:
+        y = streams.integers(n_classes, n) if labels is None else labels.to(z.device).expand(*lead, n)
+    was_training = G.training
+    G.eval()
+    try:
+        dim = len(lead)
+        parts = [
+            generate(G, part, y.narrow(dim, start, part.shape[dim]) if n_classes else None)
+            for start, part in zip(range(0, n, batch_size), z.split(batch_size, dim), strict=True)
+        ]
+    finally:
+        G.train(was_training)
+    return torch.cat(parts, dim)

@@ -1,0 +1,223 @@
+"""The averaged generator, and its use as a teacher (LeakyEMA).
+
+`Teacher` keeps an exponential moving average of a generator's parameters. `Leak` says how many of the real
+samples in a discriminator step are replaced by the teacher's, from when on, and where they come from.
+
+Source: "Mean Teachers Can Train Superior GANs", sections 3.2, 3.3 and 4.1.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gankit.ensemble import lead_shape
+from gankit.sampling import Streams, generate, sample, score
+
+
+@dataclass(frozen=True)
+class EMA:
+    """How fast the teacher forgets.
+
+    Attributes:
+        decay: alpha of equation 2, the share of the old average kept at each generator step, in [0, 1).
+        half_life: instead of `decay`, the number of images (generator steps times batch size) after which an
+            old parameter counts half. Independent of the batch size.
+        start: generator step at which averaging begins; until then the teacher is a copy of the generator.
+
+    Raises:
+        ValueError: if a value is out of range, or both `decay` and `half_life` are given.
+    """
+
+    decay: float | None = None
+    half_life: float | None = None
+    start: int = 0
+
+    def __post_init__(self) -> None:
+        if self.decay is not None and self.half_life is not None:
+            raise ValueError("give decay or half_life, not both: they say the same thing")
+        if self.decay is not None and not 0 <= self.decay < 1:
+            raise ValueError(f"decay must lie in [0, 1), got {self.decay}")
+        if self.half_life is not None and not self.half_life > 0:
+            raise ValueError(f"half_life must be a positive number of images, got {self.half_life}")
+        if self.start < 0:
+            raise ValueError(f"start must be a generator step of at least 0, got {self.start}")
+
+    def alpha(self, batch_size: int) -> float:
+        """The decay per generator step (0.999 when neither is given, as in the LeakyEMA paper)."""
+        if self.half_life is not None:
+            return 0.5 ** (batch_size / self.half_life)
+        return 0.999 if self.decay is None else self.decay
+
+
+class Teacher(nn.Module):
+    """A generator whose parameters are the moving average of another's (equation 2).
+
+    Parameters are averaged; buffers are copied. Averaging buffers as well would be wrong for spectral
+    normalisation, whose vectors u and v are no quantities that average, and for counters.
+
+    Args:
+        G: the generator, or an ensemble, to follow.
+        ema: decay and start.
+        batch_size: samples per generator step, which turns a half-life in images into a decay.
+    """
+
+    def __init__(self, G: nn.Module, ema: EMA, batch_size: int) -> None:
+        super().__init__()
+        self.net = copy.deepcopy(G).eval().requires_grad_(False)
+        self.alpha = ema.alpha(batch_size)
+        self.start = ema.start
+
+    @torch.no_grad()
+    def update(self, G: nn.Module, step: int) -> None:
+        """Move towards `G` after generator step `step` (0 is the first)."""
+        average, current = list(self.net.parameters()), list(G.parameters())
+        if step < self.start:
+            torch._foreach_copy_(average, current)
+        else:
+            torch._foreach_lerp_(average, current, 1 - self.alpha)
+        for mine, other in zip(self.net.buffers(), G.buffers(), strict=True):
+            mine.copy_(other)
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        return generate(self.net, z, labels)
+
+    def sample(self, n: int, *, seed: int = 0, **settings) -> Tensor:
+        """n samples of the averaged generator; settings as in `gankit.sampling.sample`."""
+        return sample(self.net, n, seed=seed, **settings)
+
+    def train(self, mode: bool = True) -> Teacher:
+        """The teacher stays in evaluation mode: it uses the running statistics copied from the generator."""
+        return super().train(False)
+
+
+SOURCES = ("sync", "async-noise", "async-model", "generator", "most-realistic")
+
+
+@dataclass(frozen=True, eq=False)
+class Leak:
+    """Which part of the real minibatch is replaced by generated samples (LeakyEMA, equations 3 and 4).
+
+    Attributes:
+        beta: share of real samples replaced, in [0, 1]; 0.5 is the paper's choice and 1 collapsed in its runs.
+            `round(beta N)` samples of a minibatch of N are replaced. A tuple gives one share per replica.
+        start: generator step N at which leaking begins. A tuple gives one step per replica.
+        source: where the replacements come from (section 4.1):
+            `sync`, the teacher, on the z of the minibatch's own fakes;
+            `async-noise`, the teacher, on fresh z;
+            `async-model`, a fixed generator given as `model`, on the z of the fakes;
+            `generator`, the current generator, on fresh z;
+            `most-realistic`, of N samples of the current generator on fresh z, those that D scores highest.
+        model: the fixed generator of `async-model`.
+
+    Raises:
+        ValueError: if a value is out of range, or `model` and `source` do not fit together.
+    """
+
+    beta: float | Sequence[float]
+    start: int | Sequence[int] = 0
+    source: str = "sync"
+    model: nn.Module | None = None
+
+    def __post_init__(self) -> None:
+        for beta in _listed(self.beta):
+            if not 0 <= beta <= 1:
+                raise ValueError(
+                    f"beta is the share of real samples replaced and must lie in [0, 1], got {beta}"
+                )
+        for start in _listed(self.start):
+            if start < 0:
+                raise ValueError(f"start must be a generator step of at least 0, got {start}")
+        if self.source not in SOURCES:
+            raise ValueError(f"source must be one of {', '.join(SOURCES)}, got {self.source!r}")
+        if (self.model is not None) != (self.source == "async-model"):
+            raise ValueError(
+                f"model goes with source='async-model' and only with it, got source={self.source!r} "
+                f"{'with' if self.model is not None else 'without'} a model"
+            )
+
+    def replaced(self, step: int, batch_size: int, lead: tuple[int, ...] = ()) -> list[int]:
+        """How many samples of a minibatch are replaced at `step`, for each replica (one number without `lead`).
+
+        Raises:
+            ValueError: if `beta` or `start` does not have one value per replica.
+        """
+        rows = lead[0] if lead else 1
+        betas, starts = _rows("beta", self.beta, rows), _rows("start", self.start, rows)
+        return [
+            round(beta * batch_size) if step >= start else 0
+            for beta, start in zip(betas, starts, strict=True)
+        ]
+
+
+@torch.no_grad()
+def leak_batch(
+    leak: Leak,
+    step: int,
+    real: Tensor,
+    real_labels: Tensor | None,
+    z: Tensor,
+    z_labels: Tensor | None,
+    G: nn.Module,
+    teacher: Teacher,
+    D: nn.Module,
+    streams: Streams,
+) -> tuple[Tensor, Tensor | None]:
+    """Replace the first samples of a real minibatch as `leak` says; a label stays with its image.
+
+    Args:
+        leak: how many, since when, from where.
+        step: the current generator step.
+        real: `[*lead, N, *shape]`; real_labels: int64 `[*lead, N]` or None.
+        z: latents of the minibatch's fakes, `[*lead, N, z_dim]`; z_labels: their labels or None.
+        G, teacher, D: the networks; `streams` gives fresh z where the source asks for it.
+
+    Returns:
+        (real, real_labels) of the same shapes, new tensors where anything was replaced.
+    """
+    lead = lead_shape(G)
+    dim, n = len(lead), real.shape[len(lead)]
+    counts = leak.replaced(step, n, lead)
+    k = max(counts)
+    if k == 0:
+        return real, real_labels
+    source = {"async-model": leak.model, "generator": G, "most-realistic": G}.get(leak.source, teacher.net)
+    if leak.source in ("sync", "async-model"):
+        z, labels = z.narrow(dim, 0, k), None if z_labels is None else z_labels.narrow(dim, 0, k)
+    else:
+        fresh = n if leak.source == "most-realistic" else k
+        z = streams.normal(fresh, z.shape[-1])
+        labels = None if z_labels is None else streams.integers(G.n_classes, fresh)
+    taught = generate(source, z, labels)
+    if leak.source == "most-realistic":
+        best = score(D, taught, labels).topk(k, dim).indices
+        taught = torch.take_along_dim(taught, best.reshape(*best.shape, *[1] * (taught.ndim - dim - 1)), dim)
+        labels = None if labels is None else labels.gather(dim, best)
+    taught = taught.to(real.dtype)
+    if min(counts) < k:  # replicas replace different numbers: keep the real sample past each one's count
+        keep = torch.arange(k, device=real.device) >= torch.tensor(counts, device=real.device)[:, None]
+        shaped = keep.reshape(*keep.shape, *[1] * (real.ndim - dim - 1))
+        taught = torch.where(shaped, real.narrow(dim, 0, k), taught)
+        if labels is not None:
+            labels = torch.where(keep, real_labels.narrow(dim, 0, k), labels)
+    mixed = torch.cat([taught, real.narrow(dim, k, n - k)], dim)
+    if labels is None:
+        return mixed, real_labels
+    return mixed, torch.cat([labels, real_labels.narrow(dim, k, n - k)], dim)
+
+
+def _listed(value: float | Sequence[float]) -> Sequence[float]:
+    return [value] if isinstance(value, int | float) else list(value)
+
+
+def _rows(name: str, value: float | Sequence[float], rows: int) -> Sequence[float]:
+    values = _listed(value)
+    if isinstance(value, int | float):
+        return values * rows
+    if len(values) != rows:
+        raise ValueError(f"{name} must be one value or one per replica ({rows}), got {len(values)}")
+    return values

@@ -1,0 +1,471 @@
+"""The training loop: a discriminator step, a generator step, a teacher, a log and checkpoints.
+
+    >>> data = gk.data.load("digits")
+    >>> G, D = gk.models.mlp(data.shape)
+    >>> run = gk.Trainer(G, D, data, loss="mm-nsat", leak=gk.Leak(beta=0.5, start=1_000))
+    >>> run.fit(3_000)
+    >>> run.teacher.sample(64)
+
+The clock is the generator step. Nothing in a step waits for the device: costs and statistics stay there until
+they are logged.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from gankit import checkpoints
+from gankit.data import Dataset
+from gankit.ensemble import Ensemble, lead_shape
+from gankit.losses import Loss, losses, per_replica, unit_rescaling
+from gankit.optim import Adam, Optimizer
+from gankit.penalties import Penalty
+from gankit.sampling import Streams, generate, score
+from gankit.teacher import EMA, Leak, Teacher, leak_batch
+
+
+class Diverged(RuntimeError):
+    """Training met NaN or infinity; the message says at which step, in which cost and in which replica."""
+
+
+class Trainer:
+    """Train a generator against a discriminator.
+
+    One run and S runs side by side are the same thing here: give `Ensemble`s for G and D, and every minibatch,
+    cost and statistic gains a leading S.
+
+    Args:
+        G: generator with an attribute `z_dim`, called as `G(z)` (or `G(z, labels)` where `G.n_classes` > 0).
+        D: discriminator, called as `D(x)` -> logits (or `D(x, labels)`).
+        data: what to imitate; moved to the device once.
+        loss: a name from `gankit.losses.losses`, a `Loss`, or a sequence of S of them, one per replica.
+        seed: seed of z and of the order of the data. An ensemble uses its own seeds.
+        batch_size: samples of each kind in a minibatch, N.
+        n_dis: discriminator steps per generator step.
+        g_optimizer, d_optimizer: settings of the optimisers (`gankit.optim`).
+        ema: decay of the averaged generator (`run.teacher`).
+        leak: replace real samples by the teacher's (LeakyEMA), or None.
+        penalties: added to the discriminator's cost (`gankit.penalties`).
+        device: "auto" takes a GPU where there is one.
+        recipe: a JSON-able dict stored in checkpoints, so that a run can be rebuilt from its folder.
+
+    Attributes:
+        teacher: the averaged generator.
+        steps: generator steps done.
+        images: real images seen by the discriminator.
+        history: logged rows, oldest first; `curve` reads one quantity out of them.
+
+    Raises:
+        ValueError: if the networks, the data and the cost do not fit together; the message says which.
+    """
+
+    def __init__(
+        self,
+        G: nn.Module,
+        D: nn.Module,
+        data: Dataset,
+        *,
+        loss: str | Loss | Sequence[str | Loss] = "ns",
+        seed: int = 0,
+        batch_size: int = 64,
+        n_dis: int = 1,
+        g_optimizer: Optimizer = Adam(),
+        d_optimizer: Optimizer = Adam(),
+        ema: EMA = EMA(),
+        leak: Leak | None = None,
+        penalties: Sequence[Penalty] = (),
+        device: str | torch.device = "auto",
+        recipe: dict[str, Any] | None = None,
+    ) -> None:
+        for name, value in {"batch_size": batch_size, "n_dis": n_dis}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.device = pick_device(device)
+        self.G, self.D = G.to(self.device), D.to(self.device)
+        self.data = data.to(self.device)
+        self.lead = lead_shape(G)
+        self.loss = _as_loss(loss, self.lead)
+        self.seeds = G.seeds if isinstance(G, Ensemble) else (seed,)
+        self.streams = Streams(self.seeds, self.lead, self.device)
+        self.batch_size, self.n_dis = batch_size, n_dis
+        self.leak, self.penalties = leak, tuple(penalties)
+        self.recipe = recipe
+        _check_fit(self)
+        self.g_params = [p for p in G.parameters() if p.requires_grad]
+        self.d_params = [p for p in D.parameters() if p.requires_grad]
+        self.g_opt = g_optimizer.build(self.g_params)
+        self.d_opt = d_optimizer.build(self.d_params)
+        self._d_has_batch_norm = any("running_mean" in name for name, _ in D.named_buffers())
+        self.teacher = Teacher(self.G, ema, batch_size)
+        self.steps = 0
+        self.history: list[dict[str, Any]] = []
+        self._seconds = 0.0
+
+    # --- One step --------------------------------------------------------------------------------------------
+
+    def d_step(self) -> dict[str, Tensor]:
+        """One discriminator update: draw a minibatch, mix in the teacher, score, add penalties, step."""
+        z, z_labels = self.draw_latents()
+        real, real_labels = self.draw_data()
+        with torch.no_grad():
+            fake = generate(self.G, z, z_labels)
+        if self.leak is not None:
+            real, real_labels = leak_batch(
+                self.leak,
+                self.steps,
+                real,
+                real_labels,
+                z,
+                z_labels,
+                self.G,
+                self.teacher,
+                self.D,
+                self.streams,
+            )
+        real_logits, fake_logits = self.score_pair(real, real_labels, fake, z_labels)
+        cost = self.loss.d_loss(real_logits, fake_logits)
+        penalty = sum(
+            p(lambda x: score(self.D, x, real_labels), real, fake, self.streams) for p in self.penalties
+        )
+        gradient = torch.autograd.grad((cost + penalty).sum(), self.d_params)
+        descend(self.d_opt, self.d_params, gradient)
+        return {
+            "d_loss": cost.detach(),
+            "real_logit": real_logits.detach().mean(-1),
+            "fake_logit": fake_logits.detach().mean(-1),
+            "d_grad": gradient,
+        }
+
+    def g_step(self) -> dict[str, Tensor]:
+        """One generator update: generate, score, weigh, step; then the teacher follows."""
+        z, labels = self.draw_latents()
+        cost = self.loss.g_loss(score(self.D, generate(self.G, z, labels), labels))
+        gradient = torch.autograd.grad(cost.sum(), self.g_params)
+        if self.loss.unit:
+            descend(self.g_opt, self.g_params, self._unit(gradient))
+        else:
+            descend(self.g_opt, self.g_params, gradient)
+        self.teacher.update(self.G, self.steps)
+        return {"g_loss": cost.detach(), "g_grad": gradient}
+
+    def step(self) -> dict[str, Tensor]:
+        """`n_dis` discriminator updates and one generator update.
+
+        Returns:
+            Costs and mean logits of the last minibatch (`d_loss`, `g_loss`, `real_logit`, `fake_logit`),
+            `[*lead]` each, on the device, and the gradients of both networks (`d_grad`, `g_grad`), lists.
+        """
+        for _ in range(self.n_dis):
+            d = self.d_step()
+        g = self.g_step()
+        self.steps += 1
+        return d | g
+
+    def draw_latents(self) -> tuple[Tensor, Tensor | None]:
+        """z `[*lead, N, z_dim]` and, for a conditional generator, labels `[*lead, N]`."""
+        z = self.streams.normal(self.batch_size, self.G.z_dim)
+        n_classes = getattr(self.G, "n_classes", 0)
+        return z, self.streams.integers(n_classes, self.batch_size) if n_classes else None
+
+    def draw_data(self) -> tuple[Tensor, Tensor]:
+        """A minibatch of real samples `[*lead, N, *shape]` with labels, drawn with replacement."""
+        x, labels = self.data.batch(self.streams.each(lambda g: self.data.draw(self.batch_size, g)))
+        return x.to(self.g_params[0].dtype), labels
+
+    def score_pair(
+        self, real: Tensor, real_labels: Tensor | None, fake: Tensor, fake_labels: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of real and of fake samples, `[*lead, N]` each.
+
+        They go through D as one batch, which is faster; through a D with batch normalisation they go
+        separately, each normalised by its own statistics (as DCGAN is trained).
+        """
+        if self._d_has_batch_norm:
+            return score(self.D, real, real_labels), score(self.D, fake, fake_labels)
+        dim = len(self.lead)
+        labels = None if fake_labels is None else torch.cat([real_labels, fake_labels], dim)
+        logits = score(self.D, torch.cat([real, fake], dim), labels)
+        return logits.split([real.shape[dim], fake.shape[dim]], dim)
+
+    def _unit(self, gradient: Sequence[Tensor]) -> list[Tensor]:
+        """The gradient at unit size (algorithm 2), for the replicas whose cost asks for it."""
+        n_params = sum(g.numel() for g in gradient) // (self.lead[0] if self.lead else 1)
+        factor = unit_rescaling(gradient_norm(gradient, self.lead), n_params)
+        if isinstance(self.loss.unit, tuple):
+            unit = torch.tensor(self.loss.unit, device=factor.device)
+            factor = torch.where(unit, factor, torch.ones_like(factor))
+        return [g * factor.reshape(*self.lead, *[1] * (g.ndim - len(self.lead))).to(g) for g in gradient]
+
+    # --- The loop --------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        steps: int,
+        *,
+        out: str | Path | None = None,
+        log_every: int = 50,
+        save_every: int | None = None,
+        callback: Callable[[Trainer], dict[str, Any] | None] | None = None,
+        callback_every: int | None = None,
+        progress: bool = True,
+    ) -> Trainer:
+        """Train for `steps` more generator steps.
+
+        Args:
+            steps: how many.
+            out: folder for `log.jsonl` and checkpoints; None keeps everything in memory.
+            log_every: steps between two rows of `history`; each row costs one wait for the device.
+            save_every: steps between two checkpoints; the last step is always saved. None: only the last.
+            callback: called with the trainer every `callback_every` steps (default: with each row); what it
+                returns, a dict of numbers or arrays, joins the row.
+            progress: show a bar.
+
+        Returns:
+            The trainer itself.
+
+        Raises:
+            Diverged: at the first log row after a cost became NaN or infinite. No checkpoint is written
+                after that point, so the last one is good.
+            ValueError: if a number of steps is out of range.
+        """
+        callback_every = callback_every or log_every
+        for name, value in {
+            "log_every": log_every,
+            "save_every": save_every,
+            "callback_every": callback_every,
+        }.items():
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1 step, got {value}")
+        if steps < 0:
+            raise ValueError(f"steps must be at least 0, got {steps}")
+        log = checkpoints.Log(Path(out), after=self.steps) if out is not None else None
+        last, unchecked = self.steps + steps, []
+        bar = tqdm(total=steps, unit="step", **({} if progress else {"disable": True}))
+        self.G.train(), self.D.train()
+        with bar, threads_for(self.G, self.D):
+            begun = time.perf_counter() - self._seconds
+            while self.steps < last:
+                stats = self.step()
+                unchecked.append((stats["d_loss"], stats["g_loss"]))
+                done = self.steps == last
+                wants_callback = callback is not None and (self.steps % callback_every == 0 or done)
+                wants_save = out is not None and (done or (save_every and self.steps % save_every == 0))
+                if self.steps % log_every == 0 or done or wants_callback or wants_save:
+                    self._stop_if_diverged(unchecked, out)
+                    unchecked = []
+                    self._seconds = time.perf_counter() - begun
+                    row = self._row(stats)
+                    if wants_callback:
+                        row |= {k: _plain(v) for k, v in (callback(self) or {}).items()}
+                        self.G.train(), self.D.train()
+                    self.history.append(row)
+                    if log is not None:
+                        log.write(row)
+                    bar.set_postfix_str(_postfix(row), refresh=False)
+                if wants_save:
+                    self.save(checkpoints.path_of(Path(out), self.steps))
+                    checkpoints.prune(Path(out), keep=2)
+                bar.update()
+        return self
+
+    def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Steps `[T]` and logged values `[T]` or `[T, S]` of one quantity.
+
+        Raises:
+            KeyError: if no row holds it; the message lists what was logged.
+        """
+        rows = [row for row in self.history if name in row]
+        if not rows:
+            known = sorted({key for row in self.history for key in row})
+            raise KeyError(f"{name!r} was not logged; logged are {', '.join(known) or 'no rows yet'}")
+        return np.array([row["step"] for row in rows]), np.array([row[name] for row in rows])
+
+    @property
+    def images(self) -> int:
+        """Real images seen by the discriminator, per replica."""
+        return self.steps * self.n_dis * self.batch_size
+
+    def _row(self, stats: dict[str, Any]) -> dict[str, Any]:
+        norms = {key: gradient_norm(stats.pop(key), self.lead) for key in ("g_grad", "d_grad")}
+        head = {"step": self.steps, "images": self.images, "seconds": round(self._seconds, 3)}
+        return head | {key: _plain(value) for key, value in (stats | norms).items()}
+
+    def _stop_if_diverged(self, unchecked: list[tuple[Tensor, Tensor]], out: str | Path | None) -> None:
+        finite = torch.stack([torch.stack(costs) for costs in unchecked]).isfinite().cpu()  # [T, 2, *lead]
+        if finite.all():
+            return
+        first = int((~finite.flatten(1)).any(1).nonzero()[0])
+        bad = ~finite[first]
+        which = "the discriminator's cost" if bad[0].any() else "the generator's cost"
+        step = self.steps - len(unchecked) + first + 1
+        where = (
+            f" in replica {', '.join(map(str, bad.any(0).nonzero().flatten().tolist()))}" if self.lead else ""
+        )
+        kept = checkpoints.latest(Path(out)) if out is not None else None
+        raise Diverged(
+            f"{which} became NaN or infinite at step {step}{where}; "
+            + (f"the last good checkpoint is {kept}" if kept else "no checkpoint was written")
+        )
+
+    # --- Checkpoints -----------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that training from here on depends on, as tensors and plain values."""
+        return {
+            "step": self.steps,
+            "seconds": self._seconds,
+            "seeds": list(self.seeds),
+            "G": self.G.state_dict(),
+            "D": self.D.state_dict(),
+            "teacher": self.teacher.state_dict(),
+            "g_opt": self.g_opt.state_dict(),
+            "d_opt": self.d_opt.state_dict(),
+            "streams": self.streams.state_dict(),
+            "history": json.dumps(self.history),
+            "recipe": json.dumps(self.recipe),
+            "versions": checkpoints.versions(),
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint: to a temporary name first, then renamed.
+
+        Raises:
+            Diverged: if a parameter is NaN or infinite; nothing is written.
+            OSError: if the disk refuses; nothing is left behind under the final name.
+        """
+        for name, net in {"generator": self.G, "discriminator": self.D}.items():
+            if not all(bool(p.isfinite().all()) for p in net.parameters()):
+                raise Diverged(
+                    f"a parameter of the {name} is NaN or infinite after step {self.steps}; not saved"
+                )
+        checkpoints.write(self.state_dict(), Path(path))
+
+    def load(self, path: str | Path) -> Trainer:
+        """Continue from a checkpoint. On a CPU the continued run is bit-identical to an uninterrupted one.
+
+        Raises:
+            CheckpointError: if the file is missing or damaged, or was written by other networks.
+        """
+        state = checkpoints.read(Path(path), self.device)
+        checkpoints.check_architecture(state, {"G": self.G, "D": self.D}, Path(path))
+        if tuple(state["seeds"]) != tuple(self.seeds):
+            raise checkpoints.CheckpointError(
+                f"{path} was written with seeds {state['seeds']}, this run has {list(self.seeds)}"
+            )
+        self.G.load_state_dict(state["G"])
+        self.D.load_state_dict(state["D"])
+        self.teacher.load_state_dict(state["teacher"])
+        self.g_opt.load_state_dict(state["g_opt"])
+        self.d_opt.load_state_dict(state["d_opt"])
+        self.streams.load_state_dict(state["streams"])
+        self.steps, self._seconds = state["step"], state["seconds"]
+        self.history = json.loads(state["history"])
+        return self
+
+
+def descend(
+    optimizer: torch.optim.Optimizer, params: Sequence[nn.Parameter], gradient: Sequence[Tensor]
+) -> None:
+    """One optimiser step along a gradient that was computed for `params`."""
+    for p, g in zip(params, gradient, strict=True):
+        p.grad = g
+    optimizer.step()
+
+
+def gradient_norm(gradient: Sequence[Tensor], lead: tuple[int, ...] = ()) -> Tensor:
+    """Euclidean norm over all tensors of a gradient, one per replica: `[*lead]`, float64.
+
+    In float64, because the squares of a saturated generator's gradient underflow in float32.
+    """
+    norms = [torch.linalg.vector_norm(g.reshape(*lead, -1), dim=-1, dtype=torch.float64) for g in gradient]
+    return torch.linalg.vector_norm(torch.stack(norms), dim=0)
+
+
+def pick_device(device: str | torch.device = "auto") -> torch.device:
+    """The device itself, or, for "auto", a GPU where there is one and else the CPU.
+
+    Raises:
+        ValueError: if the device is unknown, or is a GPU that PyTorch does not see.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {str(device)!r}") from None
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"device {str(device)!r} was asked for, but PyTorch sees no GPU here; use cpu or auto"
+        )
+    return found
+
+
+@contextmanager
+def threads_for(*nets: nn.Module):
+    """Train small networks on one CPU thread, and treat denormal numbers as zero meanwhile.
+
+    Handing a product of small matrices to a second thread costs more than it saves (and a great deal more where
+    the machine is busy), and a saturated network's denormal numbers slow matrix products a hundredfold.
+    """
+    threads = torch.get_num_threads()
+    shapes = [p.shape for net in nets for p in net.parameters()]
+    # Four dimensions and more are convolutions, which share out well; three are stacked matrices.
+    small = all(len(shape) < 4 and shape[-2:].numel() <= 256 * 256 for shape in shapes)
+    if small:
+        torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)
+
+
+def _as_loss(loss: str | Loss | Sequence[str | Loss], lead: tuple[int, ...]) -> Loss:
+    if isinstance(loss, str):
+        return losses[loss]
+    if isinstance(loss, Loss):
+        return loss
+    if not lead:
+        raise ValueError("loss must be one cost for a plain run; a sequence of costs goes with an Ensemble")
+    if len(loss) != lead[0]:
+        raise ValueError(f"loss must be one cost or one per replica ({lead[0]}), got {len(loss)}")
+    return per_replica(loss)
+
+
+def _check_fit(run: Trainer) -> None:
+    """Refuse parts that do not fit together, before the first step does."""
+    if lead_shape(run.D) != run.lead:
+        raise ValueError(f"G and D must have equally many replicas, got {run.lead} and {lead_shape(run.D)}")
+    if getattr(run.G, "z_dim", None) is None:
+        raise ValueError("G must have an attribute z_dim, the length of its latent vectors")
+    shape = tuple(getattr(run.G, "shape", run.data.shape))
+    if shape != run.data.shape:
+        raise ValueError(f"G makes samples of shape {shape}, but data {run.data.name!r} has {run.data.shape}")
+    if run.leak is not None:
+        run.leak.replaced(0, run.batch_size, run.lead)
+
+
+def _plain(value: Any) -> Any:
+    """A number, or nested lists of numbers, for JSON."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu().tolist()
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return value
+
+
+def _postfix(row: dict[str, Any]) -> str:
+    """The row's main quantities in short; of several replicas, the median."""
+    names = [key for key in row if key not in ("step", "images", "seconds") and np.ndim(row[key]) <= 1]
+    return ", ".join(f"{key} {float(np.median(row[key])):.3g}" for key in names if row[key] is not None)
