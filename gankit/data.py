@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gankit.archives import DataError, read_images, resize
 
-__all__ = ["NAMES", "DataError", "Dataset", "data_root", "load"]
+__all__ = ["NAMES", "DataError", "Dataset", "cache_root", "data_root", "load"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -213,6 +213,15 @@ def data_root(root: str | Path | None = None) -> Path:
     The folder is not created and need not exist.
     """
     return Path(root or os.environ.get("GANKIT_DATA") or "~/.cache/gankit").expanduser()
+
+
+def cache_root(root: str | Path | None = None) -> Path:
+    """Folder of files that gankit computes: `root`, else the environment variable GANKIT_CACHE, else
+    ``~/.cache/gankit``.
+
+    Not GANKIT_DATA, which may be shared by many users and read-only. The folder need not exist.
+    """
+    return Path(root or os.environ.get("GANKIT_CACHE") or "~/.cache/gankit").expanduser()
 
 
 def load(
