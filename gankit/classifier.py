@@ -5,6 +5,7 @@ so that every run and figure measures with the same network: ``gankit classifier
 it, ``load("digits")`` reads it back.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -318,5 +319,6 @@ def train_and_cache(
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         raise DataError(f"the classifier cannot be written to {path} ({error})") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
     return network
