@@ -10,9 +10,20 @@
 
 __version__ = "0.1.0"
 
-from gankit import checkpoints, classifier, data, metrics, models, optim, penalties, plotting, sampling
+from gankit import (
+    checkpoints,
+    classifier,
+    data,
+    losses,
+    metrics,
+    models,
+    optim,
+    penalties,
+    plotting,
+    sampling,
+)
 from gankit.ensemble import Ensemble, pair
-from gankit.losses import Loss, losses
+from gankit.losses import Loss
 from gankit.optim import SGD, Adam, RMSProp
 from gankit.scale import scale
 from gankit.teacher import EMA, Leak

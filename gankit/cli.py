@@ -185,7 +185,7 @@ def _judge(run: Trainer, arguments: argparse.Namespace) -> classifier.Classifier
     """The cached classifier of the run's data; trained now if there is none."""
     name = run.data.name
     if classifier.cache_path(name, arguments.root).exists():
-        return classifier.load(name, arguments.root)
+        return classifier.load(name, root=arguments.root)
     print(f"training the {name} classifier, once", file=sys.stderr)
     return classifier.train_and_cache(name, arguments.root, run.device, progress=not arguments.quiet)
 
@@ -222,7 +222,7 @@ def _scatter(samples: torch.Tensor, run: Trainer) -> np.ndarray:
     for ax, generated, seed in zip(axes[0], rows, run.seeds, strict=True):
         plotting.points(ax, run.data.images[:5000], generated, title=f"seed {seed}")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
+    figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
     plt.close(figure)
     return np.asarray(Image.open(buffer).convert("RGB"))
 

@@ -8,8 +8,9 @@ Every generator cost pushes a sample's logit up; costs differ in how hard they p
 That is the generator weight w(f) = -N dJ_G/df, the "scaling factor" of the sample-weighting paper
 (section 2.1, equation 4): MM pushes what already scores well, NS pushes what scores badly.
 
-    >>> from gankit.losses import losses
-    >>> losses["mm-nsat"].g_loss(torch.randn(64))
+    >>> import gankit as gk
+    >>> gk.losses["mm-nsat"].g_loss(torch.randn(64))
+    >>> list(gk.losses)                                  # every name
 
 Notation: s = sigmoid(f) is the probability of being real, and m its mean over the minibatch.
 Source, unless a line says otherwise: "Sample weighting as an explanation for mode collapse in
@@ -20,7 +21,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
+import sys
+import types
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -241,8 +244,8 @@ def ns_add(a: float) -> Loss:
     """
     _check_offset(a)
 
-    def factor(f: Tensor) -> Tensor:
-        _, q = _probabilities(f.detach())
+    def factor(logits: Tensor) -> Tensor:
+        _, q = _probabilities(_logits("fake_logits", logits).detach())
         return _mean(q) / (a + _mean(q) + EPS)
 
     def g_loss(logits: Tensor) -> Tensor:
@@ -260,8 +263,8 @@ def mm_nsat_add(a: float) -> Loss:
     """
     _check_offset(a)
 
-    def factor(f: Tensor) -> Tensor:
-        s, q = _probabilities(f.detach())
+    def factor(logits: Tensor) -> Tensor:
+        s, q = _probabilities(_logits("fake_logits", logits).detach())
         return _mean(q) / (a + _mean(s) + EPS)
 
     def g_loss(logits: Tensor) -> Tensor:
@@ -452,3 +455,17 @@ def unit_rescaling(gradient_norm: Tensor, n_params: int) -> Tensor:
         `[...]`, at most 1 / EPS.
     """
     return n_params / (EPS * n_params + gradient_norm)
+
+
+class _Module(types.ModuleType):
+    """This module, with the table's square brackets: `gankit.losses["ns"]` is `gankit.losses.losses["ns"]`."""
+
+    def __getitem__(self, name: str) -> Loss:
+        return losses[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(losses)
+
+
+# The documented way to give a module an operator (Python's data model, "Customizing module attribute access").
+sys.modules[__name__].__class__ = _Module

@@ -50,18 +50,20 @@ def conv(
     channels = [shape[0], *(width * 2**i for i in range(depth - 1))]
     top = (channels[-1], heights[-1], widths[-1])
 
-    down: list[nn.Module] = []
-    for c_in, c_out in itertools.pairwise(channels):
-        down += [nn.Conv2d(c_in, c_out, 3, stride=2, padding=1), nn.ReLU()]
+    with seeded(seed):  # building a layer draws numbers too
+        down: list[nn.Module] = []
+        for c_in, c_out in itertools.pairwise(channels):
+            down += [nn.Conv2d(c_in, c_out, 3, stride=2, padding=1), nn.ReLU()]
 
-    up: list[nn.Module] = [nn.Linear(z_dim, math.prod(top)), nn.ReLU(), nn.Unflatten(-1, top)]
-    for i in reversed(range(depth - 1)):
-        # A stride of 2 doubles a side to 2n - 1; one more row is needed where the side was even.
-        extra = (int(heights[i] % 2 == 0), int(widths[i] % 2 == 0))
-        up += [nn.ConvTranspose2d(channels[i + 1], channels[i], 3, stride=2, padding=1, output_padding=extra)]
-        up += [nn.ReLU()] if i else [nn.Tanh()]
+        up: list[nn.Module] = [nn.Linear(z_dim, math.prod(top)), nn.ReLU(), nn.Unflatten(-1, top)]
+        for i in reversed(range(depth - 1)):
+            # A stride of 2 doubles a side to 2n - 1; one more row is needed where the side was even.
+            extra = (int(heights[i] % 2 == 0), int(widths[i] % 2 == 0))
+            up += [
+                nn.ConvTranspose2d(channels[i + 1], channels[i], 3, stride=2, padding=1, output_padding=extra)
+            ]
+            up += [nn.ReLU()] if i else [nn.Tanh()]
 
-    with seeded(seed):
         G = Generator(*up, z_dim=z_dim, shape=tuple(shape))
         D = Discriminator(*down, nn.Flatten(-3, -1), nn.Linear(math.prod(top), 1), Squeeze())
         glorot_uniform(G)
@@ -101,26 +103,30 @@ def dcgan(
         )
     channels = [width * 2**i for i in range(int(math.log2(side)) - 2)]
 
-    up: list[nn.Module] = [nn.Unflatten(-1, (z_dim, 1, 1))]
-    up += [nn.ConvTranspose2d(z_dim, channels[-1], 4, bias=False), nn.BatchNorm2d(channels[-1]), nn.ReLU()]
-    for c_in, c_out in zip(channels[:0:-1], channels[-2::-1], strict=True):
+    with seeded(seed):
+        up: list[nn.Module] = [nn.Unflatten(-1, (z_dim, 1, 1))]
         up += [
-            nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(c_out),
+            nn.ConvTranspose2d(z_dim, channels[-1], 4, bias=False),
+            nn.BatchNorm2d(channels[-1]),
             nn.ReLU(),
         ]
-    up += [nn.ConvTranspose2d(channels[0], shape[0], 4, stride=2, padding=1), nn.Tanh()]
+        for c_in, c_out in zip(channels[:0:-1], channels[-2::-1], strict=True):
+            up += [
+                nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(c_out),
+                nn.ReLU(),
+            ]
+        up += [nn.ConvTranspose2d(channels[0], shape[0], 4, stride=2, padding=1), nn.Tanh()]
 
-    down: list[nn.Module] = [nn.Conv2d(shape[0], channels[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-    for c_in, c_out in itertools.pairwise(channels):
-        down += [
-            nn.Conv2d(c_in, c_out, 4, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(c_out),
-            nn.LeakyReLU(0.2),
-        ]
-    down += [nn.Conv2d(channels[-1], 1, 4), nn.Flatten(-3, -1), Squeeze()]
+        down: list[nn.Module] = [nn.Conv2d(shape[0], channels[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        for c_in, c_out in itertools.pairwise(channels):
+            down += [
+                nn.Conv2d(c_in, c_out, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(c_out),
+                nn.LeakyReLU(0.2),
+            ]
+        down += [nn.Conv2d(channels[-1], 1, 4), nn.Flatten(-3, -1), Squeeze()]
 
-    with seeded(seed):
         G = Generator(*up, z_dim=z_dim, shape=tuple(shape))
         D = Discriminator(*down)
         dcgan_normal(G)

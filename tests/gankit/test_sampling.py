@@ -1,0 +1,98 @@
+import pytest
+import torch
+from scipy import stats
+
+from gankit import models
+from gankit.ensemble import pair
+from gankit.sampling import Streams, sample, truncated_normal
+
+
+def test_a_replicas_numbers_depend_on_its_own_seed_alone():
+    together = Streams([4, 9, 4], (3,), "cpu")
+    alone = Streams([9], (), "cpu")
+    for draw in ("normal", "uniform"):
+        a, b = getattr(together, draw)(5, 2), getattr(alone, draw)(5, 2)
+        assert a.shape == (3, 5, 2)
+        assert torch.equal(a[1], b)
+        assert torch.equal(a[0], a[2])
+        assert not torch.equal(a[0], a[1])
+    assert torch.equal(together.integers(10, 6)[1], alone.integers(10, 6))
+
+
+def test_streams_continue_from_their_state():
+    streams = Streams([1, 2], (2,), "cpu")
+    streams.normal(100)
+    state = streams.state_dict()
+    expected = streams.normal(7)
+    other = Streams([1, 2], (2,), "cpu")
+    other.load_state_dict(state)
+    assert torch.equal(other.normal(7), expected)
+    with pytest.raises(ValueError, match="holds 2 random streams, this run has 1"):
+        Streams([1], (), "cpu").load_state_dict(state)
+
+
+def test_z_does_not_repeat_the_numbers_that_made_the_weights():
+    G, _ = models.mlp((2,), z_dim=8, depth=2, width=64, seed=3)
+    weights = G[0].weight.flatten()
+    u = Streams([3], (), "cpu").uniform(weights.numel())
+    assert abs(torch.corrcoef(torch.stack([weights, u]))[0, 1]) < 0.15
+    torch.manual_seed(3)
+    assert not torch.equal(torch.rand(8), Streams([3], (), "cpu").uniform(8))
+    assert not torch.equal(
+        Streams([3], (), "cpu").uniform(8), Streams([3], (), "cpu", name="sample").uniform(8)
+    )
+
+
+@pytest.mark.parametrize("truncation", [0.04, 0.5, 1.0, 3.0])
+def test_truncated_normal_has_the_distribution_of_scipys(truncation):
+    z = truncated_normal(Streams([0], (), "cpu"), truncation, 20_000)
+    assert z.abs().max() <= truncation
+    assert stats.kstest(z.numpy(), stats.truncnorm(-truncation, truncation).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("truncation", [0, -1.0, float("nan")])
+def test_truncation_must_be_positive(truncation):
+    with pytest.raises(ValueError, match="must be above 0"):
+        truncated_normal(Streams([0], (), "cpu"), truncation, 3)
+
+
+def test_samples_do_not_depend_on_the_batch_size_and_replicas_share_z():
+    G, _ = pair(lambda seed: models.mlp((2,), z_dim=3, width=8, seed=seed), [0, 0, 1])
+    a = sample(G, 50, seed=1)
+    assert a.shape == (3, 50, 2)
+    torch.testing.assert_close(a, sample(G, 50, seed=1, batch_size=7))
+    assert torch.equal(a[0], a[1])
+    torch.testing.assert_close(a[2], sample(G.replica(2), 50, seed=1))
+    assert not torch.equal(a, sample(G, 50, seed=2))
+    assert sample(G, 5, truncation=0.1).std() < a.std()
+
+
+def test_sampling_leaves_batch_statistics_and_mode_alone():
+    G, _ = models.dcgan((1, 8, 8), z_dim=3, width=2)
+    G.train()
+    before = {key: value.clone() for key, value in G.state_dict().items()}
+    samples = sample(G, 10)
+    assert G.training
+    assert all(torch.equal(value, before[key]) for key, value in G.state_dict().items())
+    torch.testing.assert_close(
+        samples, sample(G, 10, batch_size=3)
+    )  # evaluation mode: samples are independent
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"n": 0}, "must be at least 1, got 0"),
+        ({"n": 4, "batch_size": 0}, "must be at least 1"),
+        ({"n": 4, "labels": torch.zeros(3, dtype=torch.int64)}, r"labels must have shape \(4,\)"),
+    ],
+)
+def test_bad_numbers_are_refused(arguments, sentence):
+    G, _ = models.mlp((2,))
+    with pytest.raises(ValueError, match=sentence):
+        sample(G, **arguments)
+
+
+def test_seeds_must_not_be_negative():
+    with pytest.raises(ValueError, match="at least 0"):
+        Streams([-1], (), "cpu")
