@@ -177,7 +177,7 @@ def test_full_disk_keeps_the_earlier_file(tmp_path, monkeypatch):
 
 def test_cache_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(DataError, match="cannot be written to .*file"):
+    with pytest.raises(DataError, match=r"cannot be written to .*file"):
         train_and_cache("digits", tmp_path / "file", progress=False)
 
 
