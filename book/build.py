@@ -27,7 +27,7 @@ from jupytext.compare import NotebookDifference, compare_notebooks
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-from book import furniture
+from book import furniture, offline
 
 BOOK = Path(__file__).resolve().parent
 FORMAT = "md:myst"
@@ -231,6 +231,7 @@ async def run_chapter(chapter: Chapter, save: bool = True) -> float:
         record_timing=False,
         coalesce_streams=True,
         skip_cells_with_tag="skip-execution",
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # a kernel warns of transports at every start
         resources={"metadata": {"path": str(chapter.text.parent)}},
     )
     # Quick scale whatever the shell says, and no progress bars: they print times, which never repeat.
@@ -315,6 +316,10 @@ def site(args: argparse.Namespace) -> None:
     done = subprocess.run(command, cwd=args.book.parent)
     if done.returncode:
         raise BookError("The site was not built: mend the warnings above.")
+    if outside := list(offline.outside_loads(out)):
+        raise BookError(
+            "The site must work offline, and these are loaded from elsewhere:\n" + "\n".join(outside)
+        )
     print(f"The site is at {out / 'index.html'}")
 
 

@@ -88,7 +88,7 @@ html_theme = "sphinx_book_theme"
 html_theme_options = {"use_download_button": True, "use_fullscreen_button": False, "show_navbar_depth": 1}
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
-html_last_updated_fmt = None
+html_context = {"default_mode": "auto"}  # light or dark, as the reader has it
 
 
 def keep_bars(_app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:

@@ -22,6 +22,8 @@ from mdit_py_plugins.colon_fence import colon_fence_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from mdit_py_plugins.front_matter import front_matter_plugin
 
+from book.offline import loads_of_page
+
 ENDING = ["What this does not explain", "Summary", "Exercises", "References"]
 CARD_TIME = re.compile(r"\*\*Quick runtime\.\*\*\s+(\d+(?:\.\d+)?) s on two cores")
 SLOWEST = 60.0  # seconds that a chapter may take at quick scale
@@ -50,6 +52,7 @@ def problems(text: Path, notebook: Path, bibliography: Path) -> list[str]:
         *check_equations(parts),
         *check_exercises(parts),
         *check_citations(source, parts, keys),
+        *check_pictures(source),
         *check_cells(chapter),
     ]
     if notebook.exists():  # whether it exists and agrees with its text is the pair check's business
@@ -88,7 +91,10 @@ def walk(text: str, first: int = 1) -> Iterator[Part]:
                 continue
             yield Part("directive", line, found[1], found[2], token.content)
             if found[1] not in ("code-cell", "math", "code-block", "mermaid"):
-                yield from walk(token.content, line + 1)
+                options = re.match(
+                    r"(?:---\n.*?^---$|(?::[\w-]+:.*\n?)+)?", token.content, flags=re.M | re.S
+                )[0]
+                yield from walk(token.content[len(options) :], line + 1 + options.count("\n"))
         elif token.type == "heading_open" and following is not None:
             yield Part("heading", line, token.tag, following.content)
         elif token.type in ("math_block", "math_block_label", "amsmath"):
@@ -199,6 +205,11 @@ def check_citations(source: str, parts: list[Part], keys: set[str]) -> Iterator[
         yield "References holds one {bibliography} with `:list: bullet` and `:filter: docname in docnames`."
 
 
+def check_pictures(source: str) -> Iterator[str]:
+    for address in re.findall(r"!\[[^\]]*\]\(\s*((?:https?:)?//[^)\s]+)", source) + loads_of_page(source):
+        yield f"the text loads {address}; the book works offline."
+
+
 def check_cells(chapter: nbformat.NotebookNode) -> Iterator[str]:
     cells = [cell for cell in chapter.cells if cell.cell_type == "code"]
     for cell in cells:
@@ -247,6 +258,8 @@ def check_outputs(path: Path) -> Iterator[str]:
         if kinds & {"application/vnd.jupyter.widget-view+json"}:
             yield f"{where} shows a widget, which no page can: print or draw instead."
         for output in cell.outputs:
+            for address in loads_of_page("".join(output.get("data", {}).get("text/html", ""))):
+                yield f"{where} loads {address}; the book works offline."
             if output.output_type == "error" and "raises-exception" not in tags:
                 yield f"{where} holds the error {output.ename}; one that is meant has the tag `raises-exception`."
             if output.output_type == "stream" and output.name == "stderr":

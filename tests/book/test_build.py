@@ -1,0 +1,206 @@
+"""The book's tool: what runs again, what is kept when a cell fails, and what counts as drift or as slow."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from book import build
+
+Edit = Callable[[Path, str, str], None]
+NAME = "01_the_game"
+
+
+def run(book: Path, *arguments: str) -> int:
+    return build.main(["--book", str(book), *arguments])
+
+
+def age(path: Path, seconds: float) -> None:
+    """Make a file `seconds` older: file systems may not tell two edits of the same instant apart."""
+    stat = path.stat()
+    os.utime(path, (stat.st_atime - seconds, stat.st_mtime - seconds))
+
+
+def test_a_chapter_runs_when_it_or_the_code_changed_and_only_then(
+    book: Path, edit: Edit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, notebook = book / f"{NAME}.md", book / f"{NAME}.ipynb"
+    assert run(book, "execute") == 0
+    assert "(card: 20 s)" in capsys.readouterr().out
+    first = notebook.read_bytes()
+    printed = [o.text for c in nbformat.read(notebook, 4).cells for o in c.get("outputs", []) if "text" in o]
+    assert printed == ["0.236 of the trials give five heads of ten\n"]
+
+    assert run(book, "execute") == 0
+    assert "unchanged, not run again" in capsys.readouterr().out
+    assert run(book, "execute", "--force", "1") == 0
+    assert "unchanged" not in capsys.readouterr().out
+    assert notebook.read_bytes() == first, "a run without a change must change nothing"
+
+    (book.parent / "toy" / "coin.py").write_text("P = 0.5\n", "utf-8")
+    assert run(book, "execute") == 0
+    assert "unchanged" not in capsys.readouterr().out
+    (book.parent / "toy" / "__pycache__").mkdir()
+    (book.parent / "toy" / "__pycache__" / "coin.pyc").write_bytes(b"compiled")
+    assert run(book, "execute") == 0
+    assert "unchanged" in capsys.readouterr().out
+
+    edit(text, "1_000", "2_000")
+    assert run(book, "execute") == 0
+    assert "unchanged" not in capsys.readouterr().out
+    assert notebook.read_bytes() != first
+
+
+def test_a_failing_cell_is_shown_and_the_old_notebook_stays(
+    book: Path, edit: Edit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = (book / f"{NAME}.md").read_text("utf-8")
+    (book / "02_second.md").write_text(good, "utf-8")
+    (book / f"{NAME}.ipynb").write_text("the old one", "utf-8")
+    age(book / f"{NAME}.ipynb", 60)
+    edit(book / f"{NAME}.md", "expected = np.sqrt(0.25 / 10)", "expected = np.sqrt(vairance)")
+
+    assert run(book, "execute", "--force") == 1
+    output = capsys.readouterr()
+    assert f"{NAME} failed after" in output.err
+    assert "expected = np.sqrt(vairance)" in output.err
+    assert "NameError: name 'vairance' is not defined" in output.err
+    assert "\x1b[" not in output.err
+    assert (book / f"{NAME}.ipynb").read_text("utf-8") == "the old one"
+    assert (book / "02_second.ipynb").exists(), "one chapter's failure must not stop the others"
+    assert not list(book.glob(".*")), "nothing half-written may stay"
+
+
+def test_edits_typed_into_the_notebook_are_not_overwritten(
+    book: Path, edit: Edit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(book, "execute") == 0
+    age(book / f"{NAME}.md", 60)
+    edit(book / f"{NAME}.ipynb", "Coins that land on their edge.", "Coins that never land.")
+    assert run(book, "execute") == 1
+    message = capsys.readouterr().err
+    assert "jupytext --sync" in message
+    assert "Coins that never land." in (book / f"{NAME}.ipynb").read_text("utf-8")
+    # Taking the edit into the text, as the message says, mends it.
+    subprocess.run([sys.executable, "-m", "jupytext", "--sync", str(book / f"{NAME}.ipynb")], check=True)
+    assert "Coins that never land." in (book / f"{NAME}.md").read_text("utf-8")
+    assert run(book, "execute") == 0
+    assert run(book, "check") == 0
+
+
+def test_an_edit_made_during_a_run_counts_as_newer(book: Path, edit: Edit) -> None:
+    edit(
+        book / f"{NAME}.md",
+        "expected = np.sqrt(0.25 / 10)",
+        f"with open('{NAME}.md', 'a') as file:\n    file.write('\\nTyped meanwhile.\\n')\nexpected = np.sqrt(0.025)",
+    )
+    age(book / f"{NAME}.md", 60)
+    assert run(book, "execute") == 0
+    chapter = build.find_chapters(book)[0]
+    assert "differ" in (build.pair_difference(chapter) or "")
+    build.refuse_lost_edits(chapter)  # would raise if the notebook passed for the newer of the two
+    assert build.reason_to_run(chapter, build.digest_of_code(book.parent)) == "its text changed"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "complaint"),
+    [
+        (".md", "Coins that land on their edge.", "Coins that never land.", "differ"),
+        (".md", "size=(1_000, 10)", "size=(2_000, 10)", "differ"),
+        (".ipynb", "size=(1_000, 10)", "size=(2_000, 10)", "differ"),
+        (".ipynb", '"executed": "', '"executed": "0', "outputs of an older text"),
+    ],
+)
+def test_check_finds_drift(
+    book: Path, edit: Edit, capsys: pytest.CaptureFixture[str], file: str, old: str, new: str, complaint: str
+) -> None:
+    assert run(book, "execute") == 0
+    assert run(book, "check") == 0
+    edit(book / f"{NAME}{file}", old, new)
+    assert run(book, "check") == 1
+    assert complaint in capsys.readouterr().err
+
+
+def test_check_finds_a_synced_notebook_with_stale_outputs(
+    book: Path, edit: Edit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(book, "execute") == 0
+    edit(book / f"{NAME}.md", "heads of ten", "heads in ten")
+    os.utime(book / f"{NAME}.md")
+    subprocess.run([sys.executable, "-m", "jupytext", "--sync", str(book / f"{NAME}.md")], check=True)
+    assert build.pair_difference(build.find_chapters(book)[0]) is None, "jupytext has made the pair agree"
+    assert run(book, "check") == 1
+    assert "outputs of an older text" in capsys.readouterr().err
+
+
+def test_check_finds_a_missing_half(book: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (book / "09_orphan.ipynb").write_text("{}", "utf-8")
+    assert run(book, "check") == 1
+    message = capsys.readouterr().err
+    assert f"{NAME}.ipynb is missing" in message
+    assert "09_orphan.ipynb has no text" in message
+
+
+def test_an_unknown_chapter_is_refused_in_one_line(book: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(book, "execute", "7") == 1
+    assert capsys.readouterr().err == f"There is no chapter '7'; there are {NAME}.\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "card", "fails"),
+    [(9, 20, False), (30, 20, False), (30.1, 20, True), (60, 50, False), (61, 60, True)],
+)
+def test_too_slow(seconds: float, card: float, fails: bool) -> None:
+    assert bool(build.too_slow(seconds, card)) is fails
+
+
+def test_times_compares_with_the_card_and_measures_again_alone(
+    book: Path, edit: Edit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(book, "times") == 1
+    assert "not measured" in capsys.readouterr().err
+
+    build.write_text(book.parent / ".build" / "nbval.json", json.dumps({NAME: 21.0}))
+    assert run(book, "times") == 0
+    assert "once more" not in capsys.readouterr().out
+
+    build.write_text(book.parent / ".build" / "nbval.json", json.dumps({NAME: 90.0}))
+    assert run(book, "times") == 0, "alone it takes a second or two, which its card allows"
+    assert "once more, alone" in capsys.readouterr().out
+    assert not (book / f"{NAME}.ipynb").exists(), "measuring writes no notebook"
+
+    edit(book / f"{NAME}.md", "20 s on two cores", "0.1 s on two cores")
+    assert run(book, "times") == 1
+    assert "its card says 0.1 s" in capsys.readouterr().err
+
+
+def test_nbval_compares_tagged_outputs_and_measures(book: Path, edit: Edit) -> None:
+    assert run(book, "execute") == 0
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--nbval-lax",
+        "--nbval-current-env",
+        "-n",
+        "2",
+        "--dist",
+        "loadscope",
+    ]
+    command += ["-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider", f"book/{NAME}.ipynb"]
+    done = subprocess.run(command, cwd=book.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "4 passed, 1 skipped" in done.stdout
+    measured = json.loads((book.parent / ".build" / "nbval.json").read_text("utf-8"))
+    assert measured.keys() == {NAME}
+    assert 0.1 < measured[NAME] < 60
+
+    edit(book / f"{NAME}.ipynb", "0.236 of the trials", "0.237 of the trials")
+    done = subprocess.run(command, cwd=book.parent, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "0.237 of the trials" in done.stdout
