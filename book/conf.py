@@ -15,7 +15,7 @@ import gankit
 HERE = Path(__file__).parent
 
 project = "GAN dynamics"
-author = "The GAN dynamics authors"
+author = "The GAN dynamics book contributors"
 project_copyright = "text CC BY 4.0, code MIT"
 html_title = "GAN dynamics: why training fails and what repairs it"
 
