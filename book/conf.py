@@ -91,10 +91,19 @@ html_css_files = ["book.css"]
 html_context = {"default_mode": "auto"}  # light or dark, as the reader has it
 
 
-def keep_bars(_app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
-    """Let docstrings write |x| for a norm: in reStructuredText the bars would ask for a substitution."""
-    lines[:] = [re.sub(r"(`+[^`]*`+)|\|", lambda found: found[1] or r"\|", line) for line in lines]
+# In a docstring: code in backticks with the letter that follows it, or a bar that opens |x|.
+PLAIN = re.compile(r"(``[^`]+``|`[^`]+`)([A-Za-z]?)|\|(?=\S(?:[^|]*\S)?\|)")
+
+
+def read_plainly(_app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
+    """Let docstrings write |x| for a norm and `Ensemble`s for many: reStructuredText would stumble over both."""
+
+    def mend(found: re.Match[str]) -> str:
+        code, letter = found.groups()
+        return "\\|" if code is None else f"{code}\\ {letter}" if letter else code
+
+    lines[:] = [PLAIN.sub(mend, line) for line in lines]
 
 
 def setup(app: Sphinx) -> None:
-    app.connect("autodoc-process-docstring", keep_bars)
+    app.connect("autodoc-process-docstring", read_plainly)

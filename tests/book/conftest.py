@@ -16,7 +16,7 @@ PACKAGE = '''"""A package of one function."""
 
 
 def norm(x: float) -> float:
-    """The size |x| of a number, in `float`."""
+    """The size |x| of one of the `float`s, `int | None` left as it is."""
     return abs(x)
 '''
 
