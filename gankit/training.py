@@ -376,9 +376,13 @@ class Trainer:
 def descend(
     optimizer: torch.optim.Optimizer, params: Sequence[nn.Parameter], gradient: Sequence[Tensor]
 ) -> None:
-    """One optimiser step along a gradient that was computed for `params`."""
+    """One optimiser step along a gradient that was computed for `params`.
+
+    Fused optimisers read a gradient's memory in the order of the parameter's, so a gradient in another order
+    (that of a stacked matrix comes out transposed) is first laid out like its parameter.
+    """
     for p, g in zip(params, gradient, strict=True):
-        p.grad = g
+        p.grad = g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
     optimizer.step()
 
 

@@ -1,0 +1,489 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import gankit as gk
+from gankit import checkpoints
+from gankit.checkpoints import CheckpointError
+from gankit.penalties import R1, WganGP
+from gankit.training import Diverged, gradient_norm, pick_device, threads_for
+
+DIGITS = gk.data.load("digits")
+RING = gk.data.load("ring", n=2000)
+
+
+def small(seed: int = 0, data=DIGITS):
+    return gk.models.mlp(data.shape, z_dim=8, depth=3, width=16, seed=seed)
+
+
+def trainer(data=DIGITS, nets=None, **settings) -> gk.Trainer:
+    G, D = nets or small(data=data)
+    settings = {
+        "batch_size": 8,
+        "device": "cpu",
+        "g_optimizer": gk.Adam(1e-3),
+        "d_optimizer": gk.Adam(1e-3),
+    } | settings
+    return gk.Trainer(G, D, data, **settings)
+
+
+def fit(run: gk.Trainer, steps: int, **settings) -> gk.Trainer:
+    return run.fit(steps, progress=False, **settings)
+
+
+def parameters(net: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in net.parameters()])
+
+
+# --- A step does what it says -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", ["ns", "mm-nsat", "hinge", "ls", "wgan"])
+def test_a_step_descends_the_stated_costs(loss):
+    """The same two updates written out by hand, with plain SGD."""
+    run = trainer(loss=loss, g_optimizer=gk.SGD(0.1), d_optimizer=gk.SGD(0.2))
+    G, D = small()
+    streams = gk.sampling.Streams((0,), (), "cpu")
+    cost = gk.losses[loss]
+
+    z = streams.normal(8, 8)
+    real, _ = DIGITS.batch(streams.each(lambda g: DIGITS.draw(8, g)))
+    d_cost = cost.d_loss(D(real), D(G(z).detach()))
+    d_cost.backward()
+    with torch.no_grad():
+        for p in D.parameters():
+            p -= 0.2 * p.grad
+    d_norm = torch.cat([p.grad.flatten() for p in D.parameters()]).norm()
+    g_cost = cost.g_loss(D(G(streams.normal(8, 8))))
+    g_cost.backward()
+    with torch.no_grad():
+        for p in G.parameters():
+            p -= 0.1 * p.grad
+
+    stats = run.step()
+    torch.testing.assert_close(stats["d_loss"], d_cost.detach())
+    torch.testing.assert_close(stats["g_loss"], g_cost.detach())
+    torch.testing.assert_close(parameters(run.D), parameters(D))
+    torch.testing.assert_close(parameters(run.G), parameters(G))
+    g_norm = torch.cat([p.grad.flatten() for p in G.parameters()]).norm()
+    torch.testing.assert_close(gradient_norm(stats["g_grad"]).float(), g_norm)
+    torch.testing.assert_close(gradient_norm(stats["d_grad"]).float(), d_norm)
+
+
+def test_n_dis_updates_the_discriminator_so_often():
+    run = trainer(n_dis=3)
+    calls = []
+    original = run.d_step
+    run.d_step = lambda: calls.append(run.steps) or original()
+    fit(run, 4)
+    assert calls == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert run.images == 4 * 3 * 8
+
+
+@pytest.mark.parametrize("lead", [False, True])
+def test_unit_costs_have_unit_gradients(lead):
+    """The gradient that reaches the optimiser has norm n_params, only where the cost says so."""
+    costs = ["ns-unit", "ns", "mm-unit"]
+    nets = gk.pair(small, [0, 1, 2]) if lead else small()
+    run = trainer(nets=nets, loss=costs if lead else "mm-unit", g_optimizer=gk.SGD(1.0))
+    before = [p.detach().clone() for p in run.G.parameters()]
+    stats = run.step()
+    moved = [b - p.detach() for b, p in zip(before, run.G.parameters(), strict=True)]
+    n_params = parameters(small()[0]).numel()
+    norms, raw = gradient_norm(moved, run.lead), gradient_norm(stats["g_grad"], run.lead)
+    expected = torch.full_like(norms, n_params)
+    if lead:
+        expected[1] = raw[1]
+    torch.testing.assert_close(norms, expected, rtol=1e-3, atol=0)
+    assert (raw < n_params / 10).all()
+
+
+def test_every_replica_may_have_its_own_cost_and_betas_in_a_paired_run():
+    """Replicas of one seed and different costs start equal, see the same data, and then part."""
+    nets = gk.pair(small, [5, 5, 5])
+    adam = gk.Adam(1e-3, 0.5, (0.999, 0.999, 0.9))
+    run = trainer(nets=nets, loss=["ns", "mm", "mm"], g_optimizer=adam)
+    z, _ = run.draw_latents()
+    x, _ = run.draw_data()
+    for drawn in (z, x):
+        assert torch.equal(drawn[0], drawn[1])
+    fit(run, 20)
+    G = run.G.net[0].weight
+    assert not torch.allclose(G[0], G[1])
+    assert not torch.allclose(G[1], G[2])
+
+
+@pytest.mark.parametrize("family", ["mlp", "conv"])
+def test_a_seed_trains_alike_alone_and_beside_others(family):
+    """The issue's bound: the same parameters to 1e-10 in float64, after 200 (mlp) or 20 (conv) steps."""
+
+    def build(seed: int):
+        nets = (
+            small(seed)
+            if family == "mlp"
+            else gk.models.conv(DIGITS.shape, z_dim=8, depth=3, width=2, seed=seed)
+        )
+        return tuple(net.double() for net in nets)
+
+    steps = 200 if family == "mlp" else 20
+    settings = {"loss": "mm-nsat", "penalties": [R1(0.1)], "leak": gk.Leak(0.25, start=5)}
+    together = fit(trainer(nets=gk.pair(build, [3, 8, 1]), **settings), steps)
+    pair_of_two = fit(trainer(nets=gk.pair(build, [8, 8]), **settings), steps)
+    alone = fit(trainer(nets=build(8), seed=8, **settings), steps)
+    for nets in ("G", "D"):
+        expected = parameters(getattr(alone, nets))
+        for run, i in ((together, 1), (pair_of_two, 0), (pair_of_two, 1)):
+            torch.testing.assert_close(
+                parameters(getattr(run, nets).replica(i)), expected, rtol=0, atol=1e-10
+            )
+
+
+def test_training_learns():
+    """On the ring, minimax without saturation covers the modes that the first step does not."""
+    G, D = gk.models.mlp(RING.shape, z_dim=8, depth=3, width=64)
+    run = trainer(RING, (G, D), loss="mm-nsat", batch_size=64, ema=gk.EMA(decay=0.99))
+    fit(run, 2000)
+    samples = run.teacher.sample(2500)
+    assert gk.metrics.modes.modes_covered(samples, RING.centers, RING.std) >= 7
+    assert gk.metrics.modes.high_quality_fraction(samples, RING.centers, RING.std) > 0.5
+
+
+class Conditional(nn.Module):
+    """Labels enter as one-hot vectors beside z or x."""
+
+    n_classes = 10
+
+    def __init__(self, generator: bool) -> None:
+        super().__init__()
+        self.z_dim, self.shape, self.generator = 4, (1, 8, 8), generator
+        self.net = nn.Linear((4 if generator else 64) + 10, 64 if generator else 1)
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        flat = x if self.generator else x.flatten(1)
+        y = self.net(torch.cat([flat, torch.eye(10)[labels]], 1))
+        return torch.tanh(y).reshape(-1, 1, 8, 8) if self.generator else y[:, 0]
+
+
+@pytest.mark.parametrize("source", ["sync", "most-realistic"])
+def test_conditional_networks_train_with_labels(source):
+    torch.manual_seed(0)
+    run = trainer(
+        nets=(Conditional(True), Conditional(False)), leak=gk.Leak(0.5, source=source), penalties=[R1(1.0)]
+    )
+    fit(run, 3)
+    assert run.teacher.sample(12, labels=torch.arange(12) % 10).shape == (12, 1, 8, 8)
+
+
+# --- Penalties --------------------------------------------------------------------------------------------------
+
+
+def test_penalties_have_their_closed_form_on_a_linear_discriminator():
+    """f = <w, x>: the gradient is w everywhere."""
+    streams = gk.sampling.Streams((0, 1), (2,), "cpu")
+    x = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    w = torch.tensor([3.0, 0.0, 4.0], requires_grad=True)
+    r1 = R1(0.5)(lambda x: x @ w, x, -x, streams)
+    torch.testing.assert_close(r1, torch.full((2,), 0.5 / 2 * 25))
+    gp = WganGP(10.0)(lambda x: x @ w, x, -x, streams)
+    torch.testing.assert_close(gp, torch.full((2,), 10 * (5.0 - 1) ** 2))
+    torch.testing.assert_close(torch.autograd.grad(r1[0], w)[0], 0.5 * w.detach())
+
+
+def test_wgan_gp_interpolates_between_real_and_fake():
+    """f = |x|^2 / 2 has gradient x, so the penalty is that of the interpolated points."""
+    streams = gk.sampling.Streams((0,), (), "cpu")
+    real, fake = torch.full((4000, 1), 1.0), torch.full((4000, 1), 3.0)
+    gp = WganGP(1.0)(lambda x: x.square().sum(-1) / 2, real, fake, streams)
+    # u uniform: x uniform in [1, 3], mean of (x - 1)^2 = 4/3
+    assert gp.item() == pytest.approx(4 / 3, rel=0.05)
+
+
+@pytest.mark.parametrize("penalty", [R1(1.0), WganGP(1.0)])
+def test_a_flat_discriminator_gives_a_finite_step(penalty):
+    run = trainer(penalties=[penalty])
+    with torch.no_grad():
+        for p in run.D.parameters():
+            p.zero_()
+    fit(run, 2)
+    assert parameters(run.D).isfinite().all()
+
+
+@pytest.mark.parametrize(("penalty", "name"), [(R1, "gamma"), (WganGP, "weight")])
+def test_strengths_out_of_range_are_refused(penalty, name):
+    for value in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"{name} is the penalty's strength"):
+            penalty(value)
+
+
+# --- Reproducible, resumable, stoppable -------------------------------------------------------------------------
+
+FULL = {
+    "loss": "mm-nsat",
+    "n_dis": 2,
+    "leak": gk.Leak(0.5, start=10, source="async-noise"),
+    "penalties": [WganGP(0.1)],
+    "ema": gk.EMA(decay=0.9, start=4),
+}
+
+
+@pytest.mark.parametrize(
+    "optimizer", [gk.Adam(1e-3), gk.RMSProp(1e-3), gk.SGD(1e-2, 0.9), gk.Adam(1e-3, (0.5, 0.9))]
+)
+def test_a_resumed_run_is_bit_identical(tmp_path, optimizer):
+    per_replica = isinstance(getattr(optimizer, "beta1", 0), tuple)
+
+    def build():
+        nets = gk.pair(small, [0, 1]) if per_replica else small()
+        return trainer(nets=nets, g_optimizer=optimizer, d_optimizer=optimizer, **FULL)
+
+    whole = fit(build(), 40)
+    first = fit(build(), 25)
+    first.save(tmp_path / "checkpoint.pt")
+    resumed = fit(build().load(tmp_path / "checkpoint.pt"), 15)
+    assert resumed.steps == whole.steps == 40
+    for net in ("G", "D", "teacher"):
+        assert torch.equal(parameters(getattr(resumed, net)), parameters(getattr(whole, net)))
+    assert torch.equal(resumed.draw_latents()[0], whole.draw_latents()[0])
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_does_not():
+    a, b, c = (fit(trainer(seed=seed), 15) for seed in (0, 0, 1))
+    assert torch.equal(parameters(a.G), parameters(b.G))
+    assert not torch.equal(parameters(a.G), parameters(c.G))
+
+
+def test_the_log_has_one_row_per_interval_and_what_the_callback_returns(tmp_path):
+    run = fit(
+        trainer(nets=gk.pair(small, [0, 1])),
+        10,
+        out=tmp_path,
+        log_every=4,
+        callback=lambda run: {"mean_pixel": run.teacher.sample(4).mean((1, 2, 3, 4))},
+        callback_every=5,
+    )
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert rows == run.history
+    assert [row["step"] for row in rows] == [4, 5, 8, 10]
+    steps, values = run.curve("mean_pixel")
+    assert steps.tolist() == [5, 10]
+    assert values.shape == (2, 2)
+    assert run.curve("g_loss")[1].shape == (4, 2)
+    with pytest.raises(KeyError, match="'fid' was not logged; logged are d_grad, d_loss"):
+        run.curve("fid")
+
+
+def test_rows_logged_past_the_last_checkpoint_are_dropped_on_resuming(tmp_path):
+    run = fit(trainer(), 6, out=tmp_path, log_every=2)
+    with open(tmp_path / "log.jsonl", "a") as f:
+        f.write(json.dumps({"step": 8}) + "\n" + '{"step": 10, "d_lo')  # a kill between two checkpoints
+    resumed = trainer().load(checkpoints.latest(tmp_path))
+    fit(resumed, 4, out=tmp_path, log_every=2)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 4, 6, 8, 10]
+    assert rows[:3] == run.history
+
+
+def test_the_newest_two_checkpoints_are_kept(tmp_path):
+    fit(trainer(), 9, out=tmp_path, save_every=2)
+    assert [path.name for path in checkpoints.saved(tmp_path)] == [
+        "checkpoint-00000008.pt",
+        "checkpoint-00000009.pt",
+    ]
+
+
+class BlowsUp(nn.Module):
+    """A discriminator that returns NaN from its n-th call on, for one replica."""
+
+    def __init__(self, net: nn.Module, calls: int, replica: int | None) -> None:
+        super().__init__()
+        self.net, self.calls, self.replica = net, calls, replica
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls -= 1
+        y = self.net(x)
+        if self.calls >= 0:
+            return y
+        return (
+            y * torch.nan
+            if self.replica is None
+            else torch.cat([y[: self.replica], y[self.replica :] * torch.nan])
+        )
+
+
+def test_nan_stops_the_run_says_where_and_keeps_the_last_good_checkpoint(tmp_path):
+    G, D = small()
+    # Two calls a step (real and fake go together): the 13th call is the discriminator's in step 7.
+    run = trainer(nets=(G, BlowsUp(D, 12, None)))
+    with pytest.raises(
+        Diverged, match=r"the discriminator's cost became NaN or infinite at step 7; .*00000005\.pt"
+    ):
+        fit(run, 20, out=tmp_path, save_every=5, log_every=10)
+    kept = checkpoints.latest(tmp_path)
+    assert kept.name == "checkpoint-00000005.pt"
+    assert all(value.isfinite().all() for value in checkpoints.read(kept)["G"].values())
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".tmp"]
+
+
+def test_nan_in_the_generators_step_names_the_generator():
+    G, D = small()
+    with pytest.raises(
+        Diverged, match="the generator's cost became NaN or infinite at step 4; no checkpoint"
+    ):
+        fit(trainer(nets=(G, BlowsUp(D, 7, None))), 10)
+
+
+def test_nan_names_the_replica():
+    G, D = gk.pair(small, [0, 1])
+    bad = BlowsUp(D, 4, 1)
+    run = trainer(nets=(G, D))
+    run.D = bad
+    with pytest.raises(Diverged, match="at step 3 in replica 1"):
+        fit(run, 10)
+
+
+def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
+    run = trainer()
+    with torch.no_grad():
+        next(run.G.parameters()).fill_(math.inf)
+    with pytest.raises(Diverged, match="generator is NaN or infinite after step 0; not saved"):
+        run.save(tmp_path / "checkpoint.pt")
+    assert not list(tmp_path.iterdir())
+
+
+# --- What does not fit is refused -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "sentence"),
+    [
+        (lambda: trainer(batch_size=0), ValueError, "batch_size must be at least 1"),
+        (lambda: trainer(n_dis=0), ValueError, "n_dis must be at least 1"),
+        (lambda: trainer(loss="nss"), ValueError, "loss 'nss' is unknown"),
+        (lambda: trainer(loss=["ns", "mm"]), ValueError, "goes with an Ensemble"),
+        (
+            lambda: trainer(nets=gk.pair(small, [0, 1]), loss=["ns"]),
+            ValueError,
+            r"one per replica \(2\), got 1",
+        ),
+        (lambda: trainer(nets=(gk.pair(small, [0])[0], small()[1])), ValueError, "equally many replicas"),
+        (lambda: trainer(nets=(nn.Linear(2, 2), nn.Linear(2, 1))), ValueError, "z_dim"),
+        (
+            lambda: trainer(RING, small()),
+            ValueError,
+            r"samples of shape \(1, 8, 8\), but data 'ring' has \(2,\)",
+        ),
+        (lambda: trainer(device="gpu"), ValueError, "device must be auto"),
+        (
+            lambda: trainer(nets=gk.pair(small, [0, 1]), leak=gk.Leak((0.1,) * 3)),
+            ValueError,
+            "one per replica",
+        ),
+        (lambda: fit(trainer(), -1), ValueError, "steps must be at least 0"),
+        (lambda: fit(trainer(), 1, log_every=0), ValueError, "log_every must be at least 1 step"),
+        (lambda: gk.Adam(lr=0), ValueError, "lr must lie in"),
+        (lambda: gk.Adam(beta2=(0.9, 1.0)), ValueError, r"beta2 must lie in \[0, 1\), got 1.0"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(make, error, sentence):
+    with pytest.raises(error, match=sentence):
+        make()
+
+
+def test_a_missing_gpu_is_said_to_be_missing():
+    if torch.cuda.is_available():
+        assert pick_device("auto").type == "cuda"
+    else:
+        assert pick_device("auto").type == "cpu"
+        with pytest.raises(ValueError, match="sees no GPU"):
+            pick_device("cuda")
+
+
+def test_small_networks_train_on_one_thread_and_large_ones_do_not():
+    before = torch.get_num_threads()
+    for net, expected in {
+        small()[0]: 1,
+        gk.models.conv((1, 8, 8))[0]: before,
+        nn.Linear(2000, 2000): before,
+    }.items():
+        with threads_for(net):
+            assert torch.get_num_threads() == expected
+    assert torch.get_num_threads() == before
+
+
+# --- Checkpoints ------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_holds_what_the_issue_lists(tmp_path):
+    run = fit(trainer(recipe={"name": "x", "seeds": [0]}), 3, out=tmp_path)
+    state = checkpoints.read(checkpoints.latest(tmp_path))
+    assert {"G", "D", "teacher", "g_opt", "d_opt", "streams", "recipe", "versions"} <= set(state)
+    assert json.loads(state["recipe"])["name"] == "x"
+    assert state["versions"]["torch"] == str(torch.__version__)
+    assert len(state["streams"]["states"]) == 1
+    assert run.steps == state["step"]
+
+
+@pytest.mark.parametrize("keep", [0, 100, 0.5, 0.99])
+def test_a_truncated_checkpoint_is_named_and_the_earlier_one_kept(tmp_path, keep):
+    fit(trainer(), 4, out=tmp_path, save_every=2)
+    earlier, newest = checkpoints.saved(tmp_path)
+    data = newest.read_bytes()
+    newest.write_bytes(data[: int(keep * len(data)) if keep < 1 else keep])
+    with pytest.raises(
+        CheckpointError, match=r"00000004\.pt is truncated .* earlier checkpoint-00000002\.pt is kept"
+    ):
+        trainer().load(newest)
+    assert trainer().load(earlier).steps == 2
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
+    fit(trainer(), 1, out=tmp_path)
+    other = trainer(nets=gk.models.mlp(DIGITS.shape, z_dim=8, depth=3, width=17))
+    before = parameters(other.G).clone()
+    with pytest.raises(
+        CheckpointError, match=r"another architecture: G's '0.weight' has shape \(16, 8\) there"
+    ):
+        other.load(checkpoints.latest(tmp_path))
+    assert torch.equal(parameters(other.G), before)
+    seeds = trainer(seed=3)
+    with pytest.raises(CheckpointError, match=r"seeds \[0\], this run has \[3\]"):
+        seeds.load(checkpoints.latest(tmp_path))
+
+
+class Sabotage:
+    def __reduce__(self):
+        return (np.save, ("/nowhere", 0))
+
+
+def test_loading_a_checkpoint_runs_no_code(tmp_path):
+    torch.save({"step": Sabotage()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="more than tensors and plain values"):
+        checkpoints.read(tmp_path / "checkpoint.pt")
+
+
+def test_what_is_no_checkpoint_is_said_to_be_none(tmp_path):
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        checkpoints.read(tmp_path / "checkpoint.pt")
+    torch.save({"step": 1}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="it lacks D, G"):
+        checkpoints.read(tmp_path / "other.pt")
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
+    run = fit(trainer(), 2, out=tmp_path)
+    kept = checkpoints.latest(tmp_path)
+    before = kept.read_bytes()
+
+    def no_space(state, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", no_space)
+    with pytest.raises(OSError, match="No space left"):
+        run.save(kept)
+    assert kept.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".tmp")] == []
