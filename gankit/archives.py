@@ -114,10 +114,10 @@ def _select(path: Path, members: list[str], split: str | None) -> list[str]:
         if not images:
             found = f"its splits are {', '.join(splits)}" if splits else "it is not divided into splits"
             raise DataError(f"{path} has no images under a folder named {split!r}: {found}")
-    folders = {PurePosixPath(member).parent for member in images}
-    for member in images:
-        parent = PurePosixPath(member).parent
-        if any(parent in folder.parents for folder in folders):
+    parents = [PurePosixPath(member).parent for member in images]
+    ancestors = {ancestor for parent in set(parents) for ancestor in parent.parents}
+    for member, parent in zip(images, parents, strict=True):
+        if parent in ancestors:
             raise DataError(
                 f"{path} holds {member} beside class folders: move it into a class folder or away"
             )

@@ -68,15 +68,20 @@ def test_exact_for_a_positive_definite_map(distance, n, d):
 
 
 @pytest.mark.parametrize("distance", [frechet_distance, stats_distance])
-def test_exact_for_a_map_of_singular_features_with_many_samples(distance):
-    # More samples than features, but half of the features are a function of the others (or constant).
-    x = normal(500, 10, seed=5, rank=4)
-    x[:, 3] = 2.5
-    root = normal(10, 10, seed=6)
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_exact_for_a_map_of_singular_features_with_many_samples(distance, constant, seed):
+    # More samples than features, but most features are a function of the others. Rounding decides whether a
+    # Cholesky factorisation of such a covariance succeeds.
+    x = normal(500, 10, seed=seed, rank=4)
+    if constant:
+        x[:, 3] = 2.5
+    root = normal(10, 10, seed=seed + 100)
     a = root @ root.T / 10 + 0.1 * torch.eye(10, dtype=torch.float64)
     move = a - torch.eye(10, dtype=torch.float64)
     exact = (x.mean(0) @ move).square().sum() + ((x - x.mean(0)) @ move).square().sum() / 499
-    assert distance(x, x @ a).item() == pytest.approx(exact.item(), rel=1e-9)
+    assert distance(x, x @ a).item() == pytest.approx(exact.item(), rel=1e-11)
+    assert distance(x, x).item() <= 1e-12 * x.var(0).sum().item()
 
 
 @pytest.mark.parametrize(("n", "d"), [(500, 20), (21, 20), (10, 64)])
@@ -95,6 +100,7 @@ def test_symmetric_not_negative_and_blind_to_order_and_rotation(seed, shape, m):
     value = frechet_distance(a, b)
     tolerance = {"rtol": 1e-9, "atol": 1e-9 * (a.square().sum(1).max() + b.square().sum(1).max()).item()}
     assert value >= 0
+    assert frechet_distance(a, a) >= 0
     assert torch.allclose(value, frechet_distance(b, a), **tolerance)
     assert torch.allclose(value, frechet_distance(a.flip(0), b), **tolerance)
     assert torch.allclose(value, stats_distance(a, b), **tolerance)

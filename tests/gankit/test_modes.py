@@ -149,6 +149,10 @@ def test_divergence_of_disjoint_classes_is_one_and_broadcasts():
     assert class_divergence(p[:, None], p).shape == (3, 3)
 
 
+def test_sums_of_huge_counts_do_not_overflow():
+    assert class_divergence(torch.tensor([1.5e308, 1.5e308], dtype=torch.float64), torch.ones(2)) == 0
+
+
 def test_divergence_of_a_perfect_generator():
     n, n_classes = 1000, 10
     generator = torch.Generator().manual_seed(0)
