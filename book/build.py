@@ -8,10 +8,12 @@ site is built. This tool makes the second from the first, and makes sure that th
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -218,6 +220,16 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
         cell.metadata.pop("execution", None)
 
 
+def leave_signals_alone(**_: Any) -> None:
+    """Undo nbclient's own signal handlers: with two kernels at a time they stop one and forget the other.
+
+    Without them Ctrl-C ends the loop, which shuts every kernel down.
+    """
+    with contextlib.suppress(NotImplementedError):  # Windows has no such handlers
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+
 async def run_chapter(chapter: Chapter, save: bool = True) -> float:
     """Execute one chapter in a fresh kernel, as a reader would from top to bottom; return the seconds."""
     code = digest_of_code(chapter.text.parent.parent)
@@ -231,7 +243,8 @@ async def run_chapter(chapter: Chapter, save: bool = True) -> float:
         record_timing=False,
         coalesce_streams=True,
         skip_cells_with_tag="skip-execution",
-        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # a kernel warns of transports at every start
+        extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # its warnings are not the chapter's
+        on_notebook_start=leave_signals_alone,
         resources={"metadata": {"path": str(chapter.text.parent)}},
     )
     # Quick scale whatever the shell says, and no progress bars: they print times, which never repeat.

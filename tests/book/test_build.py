@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,6 +93,27 @@ def test_edits_typed_into_the_notebook_are_not_overwritten(
     assert "Coins that never land." in (book / f"{NAME}.md").read_text("utf-8")
     assert run(book, "execute") == 0
     assert run(book, "check") == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a signal as a terminal's Ctrl-C does")
+def test_ctrl_c_stops_every_kernel_and_writes_nothing(book: Path, edit: Edit) -> None:
+    sleep = "import os, time\nopen(f'pid{os.getpid()}', 'w').close()\ntime.sleep(60)\nrng = "
+    edit(book / f"{NAME}.md", "rng = ", sleep)
+    (book / "02_second.md").write_text((book / f"{NAME}.md").read_text("utf-8"), "utf-8")
+    command = [sys.executable, str(book / "build.py"), "execute"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 30
+        while len(kernels := list(book.glob("pid*"))) < 2:
+            assert time.monotonic() < deadline, "the kernels did not start"
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, message = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert message == "Stopped; the chapters that had finished are kept.\n"
+    assert not list(book.glob("*.ipynb"))
+    for kernel in kernels:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(kernel.name.removeprefix("pid")), 0)
 
 
 def test_an_edit_made_during_a_run_counts_as_newer(book: Path, edit: Edit) -> None:
