@@ -368,6 +368,12 @@ def times(args: argparse.Namespace) -> None:
         raise BookError("\n".join(problems))
 
 
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} came; a whole number from 1 is allowed")
+    return int(text)
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -378,7 +384,8 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def add(name: str, function: Any, text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text.splitlines()[0], description=text)
+        summary, _, details = text.partition("\n")
+        command = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}. {details}")
         command.set_defaults(function=function)
         return command
 
@@ -390,7 +397,9 @@ def make_parser() -> argparse.ArgumentParser:
         " run on this machine. A failing cell leaves the old notebook in place.",
     )
     run.add_argument("--force", action="store_true", help="run even what has not changed")
-    run.add_argument("--jobs", type=int, default=2, help="chapters at a time (default: 2, one for each core)")
+    run.add_argument(
+        "--jobs", type=positive, default=2, help="chapters at a time (default: 2, one for each core)"
+    )
     pair = add(
         "check",
         check,

@@ -174,6 +174,13 @@ def test_an_unknown_chapter_is_refused_in_one_line(book: Path, capsys: pytest.Ca
     assert capsys.readouterr().err == f"There is no chapter '7'; there are {NAME}.\n"
 
 
+@pytest.mark.parametrize("jobs", ["0", "-1", "two"])
+def test_no_jobs_at_all_are_refused(book: Path, capsys: pytest.CaptureFixture[str], jobs: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run(book, "execute", f"--jobs={jobs}")
+    assert f"{jobs!r} came; a whole number from 1 is allowed" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("seconds", "card", "fails"),
     [(9, 20, False), (30, 20, False), (30.1, 20, True), (60, 50, False), (61, 60, True)],
