@@ -7,6 +7,8 @@ import json
 import os
 import pickle
 import platform
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +37,11 @@ def replacing(path: Path) -> Iterator[Path]:
         with open(temporary, "rb") as f:
             os.fsync(f.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        # Say the name that was asked for: a full disk names no file, other errors the temporary one.
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -48,11 +55,14 @@ def write(state: dict[str, Any], path: Path) -> None:
     try:
         with replacing(path) as temporary:
             torch.save(state, temporary)
-    except RuntimeError as error:  # PyTorch's writer reports a full disk in this way
-        raise OSError(f"checkpoint {path} could not be written ({error}); an earlier one is kept") from error
+    except (OSError, RuntimeError) as error:  # PyTorch's own writer reports a full disk by the latter
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        kept = latest(path.parent)
+        hint = f"; the earlier {kept.name} is kept" if kept else ""
+        raise OSError(f"checkpoint {path} could not be written ({reason}){hint}") from error
 
 
-def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
     """Load a checkpoint written by `write`, as tensors and plain values only.
 
     Raises:
@@ -61,6 +71,9 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
     try:
+        with zipfile.ZipFile(path) as archive:  # what torch.save writes; it has a checksum of every tensor
+            if (member := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"wrong checksum of {member}")
         # Random states must stay on the CPU, and load_state_dict moves the rest by itself.
         state = torch.load(path, map_location="cpu", weights_only=True)
         missing = {"step", "G", "D", "teacher", "g_opt", "d_opt", "streams", "recipe"} - set(state)
@@ -68,7 +81,16 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         raise CheckpointError(
             f"{path} holds more than tensors and plain values and was not loaded"
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ) as error:
         others = [other for other in saved(path.parent) if other != path]
         hint = (
             f"; the earlier {others[-1].name} is kept: remove the damaged file to go on from it"

@@ -8,7 +8,7 @@ import io
 import json
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from PIL import Image
 import gankit
 from gankit import checkpoints, classifier, plotting
 from gankit.checkpoints import CheckpointError
+from gankit.data import Dataset
 from gankit.metrics.evaluate import evaluate_classes, evaluate_pixels, evaluate_points
 from gankit.recipes import Recipe, from_dict, recipes
 from gankit.training import Diverged, Trainer
@@ -31,6 +32,9 @@ examples:
   gankit sample runs/a                                 write a grid of samples, runs/a/samples.png
   gankit evaluate runs/a                               print a table, write runs/a/evaluation.json
 """
+
+PIXEL_REFERENCES = 10_000
+"""How many real images `FD[pixels]` compares with at most, drawn at random: it costs their number times d^2."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,6 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("gankit: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
+    except (RuntimeError, MemoryError) as error:
+        # PyTorch has a type of its own for a full GPU, and none for a full main memory.
+        out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not out_of_memory and "can't allocate memory" not in str(error):
+            raise
+        print("gankit: out of memory; a smaller --batch-size, --width or -n needs less", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -65,22 +76,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train(arguments: argparse.Namespace) -> None:
     """Train a recipe, or go on with the run that is already in the folder."""
     recipe = recipes[arguments.recipe]
-    given = {f.name: getattr(arguments, f.name) for f in _fields() if getattr(arguments, f.name) is not None}
+    given = {f.name: getattr(arguments, f.name) for f in _fields() if hasattr(arguments, f.name)}
     recipe = dataclasses.replace(recipe, **given)
     seeds = tuple(arguments.seed)
     out = arguments.out or Path("runs") / f"{recipe.name}-seed{'-'.join(map(str, seeds))}"
     found = checkpoints.latest(out)
     if found is not None:
-        _check_same_run(out, recipe, seeds)
+        _check_same_run(found, recipe, seeds)
     run = recipe.build(seeds, root=arguments.root, download=arguments.download, device=arguments.device)
     if found is not None:
         run.load(found)
         print(f"{out}: going on from step {run.steps:,}")
-    _write_json(out / "recipe.json", run.recipe)
     left = recipe.steps - run.steps
     if left <= 0:
         print(f"{out}: all {recipe.steps:,} steps are done; give a larger --steps to go on")
         return
+    _write_json(out / "recipe.json", run.recipe)
     run.fit(
         left,
         out=out,
@@ -117,19 +128,21 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """Print a table of metrics and write them as JSON."""
     run = _load_run(arguments)
     samples = _sampler(run, arguments)(arguments.n)
-    if run.data.centers is not None:
-        scores = evaluate_points(samples, run.data)
-    elif run.data.name in classifier.RECIPES:
-        scores = evaluate_classes(samples, run.data, _judge(run, arguments).to(run.device))
+    reference = run.data
+    if reference.centers is not None:
+        scores = evaluate_points(samples, reference)
+    elif run.recipe["data"] in classifier.RECIPES:  # not by data.name: a folder may be called digits, too
+        scores = evaluate_classes(samples, reference, _judge(run, arguments).to(run.device))
     else:
-        scores = evaluate_pixels(samples, run.data)
+        reference = _at_most(reference, PIXEL_REFERENCES)
+        scores = evaluate_pixels(samples, reference)
     result = {
         "recipe": run.recipe["name"],
         "step": run.steps,
         "images": run.images,
         "network": arguments.network,
         "samples": arguments.n,
-        "reference": {"data": run.data.name, "images": len(run.data)},
+        "reference": {"data": reference.name, "images": len(reference)},
         "sample_seed": arguments.sample_seed,
         "seeds": list(run.seeds),
         "scores": {name: value.detach().cpu().double().tolist() for name, value in scores.items()},
@@ -172,12 +185,7 @@ def _load_run(arguments: argparse.Namespace) -> Trainer:
         raise CheckpointError(
             f"there is no checkpoint in {arguments.folder}; `gankit train ... --out` writes one"
         )
-    stored = json.loads(checkpoints.read(found)["recipe"])
-    if stored is None:
-        raise CheckpointError(
-            f"{found} was written by a Trainer without a recipe, so its networks are not known"
-        )
-    recipe, seeds = from_dict(stored)
+    recipe, seeds = _stored_recipe(found)
     return recipe.build(seeds, root=arguments.root, device=arguments.device).load(found)
 
 
@@ -190,9 +198,20 @@ def _judge(run: Trainer, arguments: argparse.Namespace) -> classifier.Classifier
     return classifier.train_and_cache(name, arguments.root, run.device, progress=not arguments.quiet)
 
 
-def _check_same_run(out: Path, recipe: Recipe, seeds: tuple[int, ...]) -> None:
-    """Refuse to go on with a run under other settings; only `steps` may grow."""
-    stored, stored_seeds = from_dict(json.loads((out / "recipe.json").read_text()))
+def _stored_recipe(checkpoint: Path) -> tuple[Recipe, tuple[int, ...]]:
+    """The recipe and the seeds of the run that wrote a checkpoint."""
+    stored = json.loads(checkpoints.read(checkpoint)["recipe"])
+    if stored is None:
+        raise CheckpointError(
+            f"{checkpoint} was written by a Trainer without a recipe, so its networks are not known"
+        )
+    return from_dict(stored)
+
+
+def _check_same_run(checkpoint: Path, recipe: Recipe, seeds: tuple[int, ...]) -> None:
+    """Refuse to go on with a run under other settings; only `steps` may change."""
+    # The checkpoint says what it is; recipe.json lies beside it for people to read.
+    stored, stored_seeds = _stored_recipe(checkpoint)
     differing = [
         f"{f.name} {getattr(stored, f.name)!r}"
         for f in dataclasses.fields(Recipe)
@@ -202,8 +221,15 @@ def _check_same_run(out: Path, recipe: Recipe, seeds: tuple[int, ...]) -> None:
         differing.append(f"seed {' '.join(map(str, stored_seeds))}")
     if differing:
         raise ValueError(
-            f"{out} holds a run with {', '.join(differing)}; give the same to go on, or another --out"
+            f"{checkpoint} is of a run with {', '.join(differing)}; give the same to go on, or another --out"
         )
+
+
+def _at_most(data: Dataset, n: int) -> Dataset:
+    """The data, or a random choice of n of its images: a folder's come class by class, the first are no sample."""
+    if len(data) <= n:
+        return data
+    return data.subset(torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:n])
 
 
 def _sampler(run: Trainer, arguments: argparse.Namespace):
@@ -259,15 +285,31 @@ def _fields() -> list[dataclasses.Field]:
 
 
 def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return int(text)
 
 
 def _seed(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
+    # PyTorch's CPU generator keeps 32 bits of a seed: larger ones would repeat the weights of smaller ones.
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to {2**32 - 1}, got {text!r}")
     return int(text)
+
+
+def _type_of(f: dataclasses.Field) -> Callable[[str], Any]:
+    """What reads a field's flag: the field's type, where `none` unsets a field that may be unset."""
+    annotation = typing.get_type_hints(Recipe)[f.name]
+    kinds = typing.get_args(annotation)
+    if not kinds:
+        return annotation
+    (kind,) = (k for k in kinds if k is not type(None))
+
+    def read(text: str) -> Any:
+        return None if text == "none" else kind(text)
+
+    read.__name__ = kind.__name__  # argparse says "invalid int value"
+    return read
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -293,7 +335,8 @@ def _parser() -> argparse.ArgumentParser:
         help="train a recipe",
         description="Train a recipe. If --out already holds that run, training goes on from its last checkpoint, "
         "and on a CPU ends with exactly the parameters of an uninterrupted run.",
-        epilog="Any field of the recipe can be changed with its flag; `gankit recipes NAME` shows their values.",
+        epilog="Any field of the recipe can be changed with its flag (`none` unsets one whose value is None); "
+        "`gankit recipes NAME` shows their values.",
     )
     command.add_argument("recipe", help="name of a recipe (`gankit recipes` lists them)")
     command.add_argument("--out", type=Path, help="folder of the run (default: runs/RECIPE-seedN)")
@@ -301,17 +344,29 @@ def _parser() -> argparse.ArgumentParser:
         "--seed", type=_seed, nargs="+", default=[0], help="seed; several train side by side (default: 0)"
     )
     command.add_argument(
-        "--log-every", type=_positive, default=50, metavar="STEPS", help="(default: %(default)s)"
+        "--log-every",
+        type=_positive,
+        default=50,
+        metavar="STEPS",
+        help="steps between rows of log.jsonl (default: %(default)s)",
     )
     command.add_argument(
-        "--save-every", type=_positive, default=500, metavar="STEPS", help="(default: %(default)s)"
+        "--save-every",
+        type=_positive,
+        default=500,
+        metavar="STEPS",
+        help="steps between checkpoints (default: %(default)s)",
     )
     command.add_argument("--download", action="store_true", help="fetch the dataset if it is missing")
     fields = command.add_argument_group("fields of the recipe")
-    types = typing.get_type_hints(Recipe)
     for f in _fields():
-        kind = next(t for t in (typing.get_args(types[f.name]) or [types[f.name]]) if t is not type(None))
-        fields.add_argument(f"--{f.name.replace('_', '-')}", type=kind, metavar="X", help=f.metadata["help"])
+        fields.add_argument(
+            f"--{f.name.replace('_', '-')}",
+            type=_type_of(f),
+            metavar="X",
+            default=argparse.SUPPRESS,
+            help=f.metadata["help"],
+        )
     command.set_defaults(run=train)
 
     reading = argparse.ArgumentParser(add_help=False)
@@ -336,7 +391,8 @@ def _parser() -> argparse.ArgumentParser:
         help="measure a run",
         description="Mixtures: modes covered, high-quality fraction, divergence of mode frequencies. Digits and MNIST: "
         "classes covered, divergence of class frequencies and Frechet distance, as a classifier sees them (trained "
-        "and cached at first use). Other images: Frechet distance of the pixels.",
+        f"and cached at first use). Other images: Frechet distance of the pixels, against at most "
+        f"{PIXEL_REFERENCES:,} real ones.",
     )
     command.add_argument("-n", type=_positive, default=5_000, help="number of samples (default: %(default)s)")
     command.add_argument("--to", type=Path, help="the JSON file to write (default: FOLDER/evaluation.json)")

@@ -26,7 +26,7 @@ COLORS: Mapping[str, str] = MappingProxyType(
         "wgan": "#666666",
     }
 )
-"""One colour per cost, the same in every figure. The first eight are the palette of Okabe and Ito (2008), which
+"""One colour per cost, the same in every figure. The first seven are of the palette of Okabe and Ito (2008), which
 readers with any form of colour blindness can tell apart."""
 
 STYLE: Mapping[str, object] = MappingProxyType(
@@ -115,7 +115,7 @@ def tile(images: Tensor, columns: int | None = None, pad: int = 1) -> np.ndarray
     for i, image in enumerate(pixels):
         top, left = (i // columns) * (h + pad) + pad, (i % columns) * (w + pad) + pad
         canvas[:, top : top + h, left : left + w] = image
-    return canvas.permute(1, 2, 0).numpy().squeeze() if c == 1 else canvas.permute(1, 2, 0).numpy()
+    return canvas[0].numpy() if c == 1 else canvas.permute(1, 2, 0).numpy()
 
 
 def grid(

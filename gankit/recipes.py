@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -74,14 +76,25 @@ class Recipe:
             raise ValueError(f"model must be one of {', '.join(MODELS)}, got {self.model!r}")
         if self.optimizer not in ("adam", "sgd", "rmsprop"):
             raise ValueError(f"optimizer must be adam, sgd or rmsprop, got {self.optimizer!r}")
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        sizes = ("size", "z_dim", "depth", "width", "d_depth", "steps", "batch_size", "n_dis")
+        for name in sizes:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        takes = inspect.signature(MODELS[self.model]).parameters
+        for name, value in self._sizes().items():
+            if name not in takes:
+                flag = f"--{name.replace('_', '-')} none"
+                raise ValueError(f"model {self.model!r} has no {name}, got {value}; {flag} unsets it")
         self.optimizers(), self.ema(), self.leak(), self.penalties()  # each checks its own numbers
 
     def networks(self, shape: tuple[int, ...], seed: int) -> tuple[nn.Module, nn.Module]:
         """(G, D) for samples of this shape, with initial weights drawn from `seed`."""
-        sizes = {"z_dim": self.z_dim, "depth": self.depth, "width": self.width, "d_depth": self.d_depth}
-        return MODELS[self.model](shape, **{k: v for k, v in sizes.items() if v is not None}, seed=seed)
+        return MODELS[self.model](shape, **self._sizes(), seed=seed)
+
+    def _sizes(self) -> dict[str, int]:
+        """The sizes of the networks that are given; the others are the model's own."""
+        sizes = {name: getattr(self, name) for name in ("z_dim", "depth", "width", "d_depth")}
+        return {name: value for name, value in sizes.items() if value is not None}
 
     def optimizers(self) -> tuple[Optimizer, Optimizer]:
         """Settings for G and for D."""
@@ -112,7 +125,7 @@ class Recipe:
         self,
         seeds: Sequence[int] = (0,),
         *,
-        root: str | None = None,
+        root: str | Path | None = None,
         download: bool = False,
         device: str = "auto",
     ) -> Trainer:
@@ -184,12 +197,12 @@ def _table() -> RecipeTable:
         add(
             f"{loss}-digits",
             f"{title} on digits, in a setting where NS drops classes with time",
-            loss=loss, steps=4_000, batch_size=32, z_dim=16, depth=3, d_depth=4,
+            loss=loss, steps=3_000, batch_size=32, z_dim=16, depth=3, d_depth=4,
         )  # fmt: skip
         add(
             f"{loss}-digits-saturating",
-            f"{title} on digits, in a setting where minimax saturates (beta1 = 0.9)",
-            loss=loss, steps=3_000, batch_size=32, z_dim=16, depth=4, width=48, beta1=0.9,
+            f"{title} on digits, in a setting where minimax saturates (beta1 = 0.9, a large learning rate)",
+            loss=loss, steps=2_000, batch_size=32, z_dim=16, depth=4, width=48, lr=2e-3, beta1=0.9,
         )  # fmt: skip
         add(
             f"{loss}-ring",

@@ -356,7 +356,7 @@ class Trainer:
         Raises:
             CheckpointError: if the file is missing or damaged, or was written by other networks.
         """
-        state = checkpoints.read(Path(path), self.device)
+        state = checkpoints.read(Path(path))
         checkpoints.check_architecture(state, {"G": self.G, "D": self.D}, Path(path))
         if tuple(state["seeds"]) != tuple(self.seeds):
             raise checkpoints.CheckpointError(
@@ -406,7 +406,9 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     try:
         found = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {str(device)!r}") from None
+        found = None
+    if found is None or found.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {str(device)!r}")
     if found.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             f"device {str(device)!r} was asked for, but PyTorch sees no GPU here; use cpu or auto"

@@ -40,7 +40,7 @@ def evaluate_points(samples: Tensor, data: Dataset) -> dict[str, Tensor]:
     share = frequencies(modes, len(data.centers))
     # A generator that hits no mode at all has no mode frequencies; it scores the upper bound.
     hits = share.sum(-1, keepdim=True)
-    divergence = class_divergence(torch.where(hits > 0, share, 1 - expected), expected)
+    divergence = class_divergence(torch.where(hits > 0, share, expected), expected)
     return {
         "modes_covered": modes_covered(samples, data.centers, data.std, weights=expected),
         "high_quality": high_quality_fraction(samples, data.centers, data.std),
@@ -71,12 +71,12 @@ def evaluate_classes(samples: Tensor, data: Dataset, classifier: nn.Module) -> d
     }
 
 
-def evaluate_pixels(samples: Tensor, data: Dataset, *, n: int = 10_000) -> dict[str, Tensor]:
+def evaluate_pixels(samples: Tensor, data: Dataset) -> dict[str, Tensor]:
     """`FD[pixels]`: the Frechet distance of flattened images, for data without a classifier, `[*lead]`.
 
     Args:
         samples: `[*lead, N, C, H, W]` in [-1, 1].
-        data: the real images; at most the first `n` of them are compared.
+        data: the real images, all of which are compared. Time and memory grow with the square of an image's size.
     """
-    real = data.normalise(data.images[:n]).flatten(1)
+    real = data.normalise(data.images).flatten(1)
     return {"FD[pixels]": frechet_distance(samples.flatten(-len(data.shape)), real)}

@@ -44,7 +44,8 @@ def mlp(
     Source: "Sample weighting as an explanation for mode collapse in GANs", section 3.3. The paper does not
     print the width of its hidden layers or its initial weights.
     """
-    d_depth, d_width = d_depth or depth, d_width or width
+    d_depth = depth if d_depth is None else d_depth
+    d_width = width if d_width is None else d_width
     positive(z_dim=z_dim, depth=depth, width=width, d_depth=d_depth, d_width=d_width)
     n_values = math.prod(shape)
     output = [nn.Tanh(), nn.Unflatten(-1, tuple(shape))] if len(shape) > 1 else []
