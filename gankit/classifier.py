@@ -30,7 +30,7 @@ RECIPES = {
     "mnist": {"epochs": 3, "batch_size": 128, "learning_rate": 3e-3, "seed": 0},
 }
 # Raise when the architecture or `train` changes in a way that changes the trained weights.
-VERSION = 1
+VERSION = 2
 
 
 class Classifier(nn.Module):
@@ -61,14 +61,20 @@ class Classifier(nn.Module):
         )
         self.hidden = nn.Linear(64 * (height // 4) * (width // 4), n_features)
         self.output = nn.Linear(n_features, n_classes)
+        # Channels last: on a CPU convolution and pooling are several times faster in this order.
+        self.to(memory_format=torch.channels_last)
 
     def features(self, x: Tensor) -> Tensor:
         """Penultimate activations, after the ReLU: ``[N, n_features]`` of images ``[N, C, H, W]``."""
-        return F.relu(self.hidden(self.convolutions(x)))
+        return F.relu(self.hidden(self.convolutions(x.contiguous(memory_format=torch.channels_last))))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits ``[..., n_classes]`` of features ``[..., n_features]``."""
+        return self.output(features)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``[N, n_classes]`` of images ``[N, C, H, W]`` in [-1, 1]."""
-        return self.output(self.features(x))
+        return self.logits(self.features(x))
 
 
 class Stacked(nn.Module):
@@ -99,9 +105,13 @@ class Stacked(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Log-probabilities ``[N, 1000]`` of images ``[N, 3, H, W]`` in [-1, 1]."""
-        logits = self.digits(x.reshape(-1, *self.digits.shape)).reshape(len(x), 3, 10)
-        r, g, b = F.log_softmax(logits, -1).unbind(1)
-        return (r[:, :, None, None] + g[:, None, :, None] + b[:, None, None, :]).flatten(1)
+        return self.logits(self.features(x))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Log-probabilities ``[..., 1000]`` of features ``[..., n_features]``."""
+        logits = self.digits.logits(features.unflatten(-1, (3, -1)))
+        r, g, b = F.log_softmax(logits, -1).unbind(-2)
+        return (r[..., :, None, None] + g[..., None, :, None] + b[..., None, None, :]).flatten(-3)
 
 
 def train(
@@ -173,7 +183,7 @@ def train(
     return network
 
 
-def predict(classifier: nn.Module, images: Tensor, batch_size: int = 1024) -> Tensor:
+def predict(classifier: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
     """The most probable class of each image.
 
     Args:
@@ -191,12 +201,12 @@ def predict(classifier: nn.Module, images: Tensor, batch_size: int = 1024) -> Te
     return _map(classifier, classifier, images, batch_size, _most_probable)
 
 
-def compute_features(classifier: nn.Module, images: Tensor, batch_size: int = 1024) -> Tensor:
+def compute_features(classifier: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
     """Features of each image: float ``[..., n_features]`` for images as `predict` takes them."""
     return _map(classifier, classifier.features, images, batch_size, lambda features: features)
 
 
-def class_frequencies(classifier: nn.Module, images: Tensor, batch_size: int = 1024) -> Tensor:
+def class_frequencies(classifier: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
     """Share of each class among images ``[..., N, C, H, W]``, as `predict` classifies them.
 
     Returns:

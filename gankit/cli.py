@@ -10,7 +10,7 @@ import sys
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -312,15 +312,22 @@ def _type_of(f: dataclasses.Field) -> Callable[[str], Any]:
     return read
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong; argparse would print every flag first."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}; `{self.prog} --help` lists what there is\n")
+
+
 def _parser() -> argparse.ArgumentParser:
     style = {"formatter_class": argparse.RawDescriptionHelpFormatter}
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="gankit", description="Train, sample and evaluate GANs.", epilog=EXAMPLES, **style
     )
     parser.add_argument("--version", action="version", version=f"gankit {gankit.__version__}")
     commands = parser.add_subparsers(dest="command", title="commands")
 
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     common.add_argument(
         "--root",
@@ -369,7 +376,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     command.set_defaults(run=train)
 
-    reading = argparse.ArgumentParser(add_help=False)
+    reading = _Parser(add_help=False)
     reading.add_argument("folder", type=Path, help="folder of a run")
     reading.add_argument(
         "--network",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gankit.classifier import compute_features, predict
+from gankit.classifier import compute_features
 from gankit.data import Dataset
 from gankit.metrics.frechet import frechet_distance
 from gankit.metrics.modes import (
@@ -49,6 +49,7 @@ def evaluate_points(samples: Tensor, data: Dataset) -> dict[str, Tensor]:
     }
 
 
+@torch.no_grad()
 def evaluate_classes(samples: Tensor, data: Dataset, classifier: nn.Module) -> dict[str, Tensor]:
     """Class statistics of generated images, as a classifier sees them.
 
@@ -62,12 +63,14 @@ def evaluate_classes(samples: Tensor, data: Dataset, classifier: nn.Module) -> d
         sample-weighting paper) and `FD[<data> classifier]`, the Frechet distance in the classifier's features, which is
         no FID: its values compare with each other only; `[*lead]` each.
     """
-    share, expected = frequencies(predict(classifier, samples), data.n_classes), data.class_frequencies()
+    fake_features = compute_features(classifier, samples)
     real_features = compute_features(classifier, data.normalise(data.images))
+    predicted = classifier.logits(fake_features).argmax(-1)
+    share, expected = frequencies(predicted, data.n_classes), data.class_frequencies()
     return {
         "classes_covered": classes_covered(share, expected),
         "D_JS[classes]": class_divergence(share, expected),
-        f"FD[{data.name} classifier]": frechet_distance(compute_features(classifier, samples), real_features),
+        f"FD[{data.name} classifier]": frechet_distance(fake_features, real_features),
     }
 
 

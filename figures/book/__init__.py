@@ -1,0 +1,1 @@
+"""Figures of the book's own, which stand in no paper."""

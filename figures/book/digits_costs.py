@@ -1,0 +1,173 @@
+"""NS, MM and MM-nsat on the digits, ten seeds each: what saturates and what drops classes.
+
+Two settings of the same fully connected GAN. In `dropping`, the usual beta1 = 0.5, training goes on long enough for
+NS to lose classes; in `saturating`, beta1 = 0.9 and deeper networks, minimax's gradient dies. Each setting is one
+ensemble run of 3 costs x S seeds: replicas of one seed share initial weights, z and data, so costs are compared
+pair by pair. The two settings run in two processes.
+
+The small counterpart of figures 5 and 8 of "Sample weighting as an explanation for mode collapse in GANs".
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+import gankit as gk
+from figures.provenance import command_line, rounded, stamp
+from gankit import classifier as classifiers
+from gankit.classifier import Classifier
+from gankit.data import Dataset
+from gankit.metrics.evaluate import evaluate_classes
+from gankit.plotting import band, color_of, use_style
+from gankit.recipes import recipes
+from gankit.sampling import sample
+from gankit.scale import scale
+from gankit.training import Trainer
+
+COSTS = ("ns", "mm", "mm-nsat")
+SETTINGS = {"dropping": "-digits", "saturating": "-digits-saturating"}
+"""Setting -> ending of the recipes' names."""
+
+DEAD = 1e-3
+"""A generator gradient below this norm counts as vanished."""
+
+SAMPLES = 1_000
+
+
+def train(setting: str, seeds: Sequence[int], steps: int | None = None) -> dict[str, Any]:
+    """One setting: all costs and seeds in one ensemble run.
+
+    Args:
+        setting: "dropping" or "saturating".
+        seeds: S seeds, used once per cost.
+        steps: generator steps; the recipe's own number when None.
+
+    Returns:
+        "steps" `[T]` and "gradient_steps" `[T']`; for each cost, "divergence" and "distance" `[T, S]` (D_JS of the
+        classes and the Frechet distance in the digits classifier's features, of samples of the current
+        generator) and "gradient" `[T', S]` (norm of the generator's gradient); "wall_time_s".
+    """
+    begun = time.perf_counter()
+    recipe = recipes[COSTS[0] + SETTINGS[setting]]
+    steps = recipe.steps if steps is None else steps
+    data = gk.data.load("digits")
+    judge = classifiers.load("digits", train=True)
+    all_seeds = [seed for _ in COSTS for seed in seeds]
+    G, D = gk.pair(lambda seed: recipe.networks(data.shape, seed), all_seeds)
+    g_optimizer, d_optimizer = recipe.optimizers()
+    run = Trainer(
+        G,
+        D,
+        data,
+        loss=[cost for cost in COSTS for _ in seeds],
+        batch_size=recipe.batch_size,
+        g_optimizer=g_optimizer,
+        d_optimizer=d_optimizer,
+    )
+    run.fit(
+        steps,
+        log_every=5,
+        callback=lambda run: measure(run.G, data, judge),
+        callback_every=max(1, steps // 12),
+    )
+    result: dict[str, Any] = {"wall_time_s": round(time.perf_counter() - begun, 1)}
+    for name, key in {
+        "divergence": "D_JS[classes]",
+        "distance": "FD[digits classifier]",
+        "gradient": "g_grad",
+    }.items():
+        at, values = run.curve(key)
+        result["gradient_steps" if name == "gradient" else "steps"] = at.tolist()
+        for i, cost in enumerate(COSTS):
+            columns = values[:, i * len(seeds) : (i + 1) * len(seeds)]
+            result.setdefault(cost, {})[name] = rounded(columns)
+    return result
+
+
+def measure(G: nn.Module, data: Dataset, judge: Classifier) -> dict[str, torch.Tensor]:
+    """Class statistics of every replica's samples, `[S]` each (`gankit.metrics.evaluate.evaluate_classes`)."""
+    return evaluate_classes(sample(G, SAMPLES), data, judge)
+
+
+def compute(n_seeds: int | None = None, steps: int | None = None) -> dict[str, Any]:
+    """Both settings, in two processes.
+
+    Args:
+        n_seeds: seeds 0..n_seeds-1 for each cost; 10 at quick scale and 20 at full.
+        steps: generator steps of each setting; the recipes' own when None.
+
+    Returns:
+        For each setting what `train` returns, and under "summary" what `summarise` does; JSON-able.
+    """
+    begun = time.perf_counter()
+    seeds = list(range(scale(quick=10, full=20) if n_seeds is None else n_seeds))
+    classifiers.load("digits", train=True)  # once, before two processes want it
+    with ProcessPoolExecutor(len(SETTINGS), mp_context=get_context("spawn")) as pool:
+        jobs = {name: pool.submit(train, name, seeds, steps) for name in SETTINGS}
+        result: dict[str, Any] = {name: job.result() for name, job in jobs.items()}
+    result["summary"] = {name: summarise(result[name]) for name in SETTINGS}
+    result["samples"] = SAMPLES
+    result["provenance"] = stamp(time.perf_counter() - begun, seeds, packages=("torch", "numpy"))
+    return result
+
+
+def summarise(setting: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """The counts and medians that the text quotes, for each cost.
+
+    Returns:
+        Per cost: "dead" (seeds whose generator gradient ever fell below `DEAD`), median and range of the final
+        D_JS and distance, and for MM and MM-nsat "seeds_below_ns", the number of seeds whose final D_JS is below
+        that of NS with the same seed.
+    """
+    final = {cost: np.array(setting[cost]["divergence"])[-1] for cost in COSTS}
+    table: dict[str, dict[str, float]] = {}
+    for cost in COSTS:
+        distance = np.array(setting[cost]["distance"])[-1]
+        table[cost] = {
+            "dead": int((np.array(setting[cost]["gradient"]) < DEAD).any(0).sum()),
+            "D_JS": rounded(np.median(final[cost])),
+            "D_JS_min": rounded(final[cost].min()),
+            "D_JS_max": rounded(final[cost].max()),
+            "distance": rounded(np.median(distance)),
+        }
+        if cost != "ns":
+            table[cost]["seeds_below_ns"] = int((final[cost] < final["ns"]).sum())
+    return table
+
+
+def draw(result: dict[str, Any]) -> Figure:
+    """Left column: the generator's gradient; right column: D_JS of classes. One row per setting."""
+    use_style()
+    figure, axes = plt.subplots(2, 2, figsize=(9, 5.6), sharex="row")
+    for row, name in zip(axes, SETTINGS, strict=True):
+        setting = result[name]
+        for cost in COSTS:
+            style = {"label": cost.upper().replace("NSAT", "nsat"), "color": color_of(cost)}
+            band(row[0], setting["gradient_steps"], np.array(setting[cost]["gradient"]), **style)
+            band(row[1], setting["steps"], np.array(setting[cost]["divergence"]), **style)
+        row[0].set(yscale="log", ylabel="norm of G's gradient", title=f"{name}: gradient")
+        row[1].set(yscale="log", ylabel="$D_{JS}$ of classes (bits)", title=f"{name}: class coverage")
+        for ax in row:
+            ax.set_xlabel("generator steps")
+    axes[0, 0].legend(loc="upper right")
+    return figure
+
+
+if __name__ == "__main__":
+    command_line(
+        compute,
+        draw,
+        name="book/digits_costs",
+        description=str(__doc__),
+        options={"n_seeds": (10, "seeds for each cost"), "steps": (3_000, "generator steps of each setting")},
+    )
