@@ -11,7 +11,8 @@ per sample in place of 32, and has the same distribution as :func:`full_noise`, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -196,21 +197,33 @@ def train(
 
     norms, teacher_norms = [state.mu.norm(dim=1)], [state.teacher.norm(dim=1)]
     kept: tuple[Tensor, Tensor] | None = None
-    for step in progress(range(steps)):
-        spread = _spread(setup, choices, step, steps)
-        if step == snapshot:
-            kept = _outputs(state, samples, choices, spread, generator, noise)
-        for _ in range(d_steps):
-            _d_step(state, setup, choices, spread, lr, generator, noise)
-        projections, _ = noise(generator, state.xi, setup.batch)
-        pull = weight(_logit(state, state.mu) + spread * projections).mean(1, keepdim=True)
-        state.mu = state.mu + lr * pull * state.xi
-        state.teacher = alpha * state.teacher + (1 - alpha) * state.mu
-        norms.append(state.mu.norm(dim=1))
-        teacher_norms.append(state.teacher.norm(dim=1))
+    with _one_thread():
+        for step in progress(range(steps)):
+            spread = _spread(setup, choices, step, steps)
+            if step == snapshot:
+                kept = _outputs(state, samples, choices, spread, generator, noise)
+            for _ in range(d_steps):
+                _d_step(state, setup, choices, spread, lr, generator, noise)
+            projections, _ = noise(generator, state.xi, setup.batch)
+            pull = weight(_logit(state, state.mu) + spread * projections).mean(1, keepdim=True)
+            state.mu = state.mu + lr * pull * state.xi
+            state.teacher = alpha * state.teacher + (1 - alpha) * state.mu
+            norms.append(state.mu.norm(dim=1))
+            teacher_norms.append(state.teacher.norm(dim=1))
     if kept is None:
         kept = _outputs(state, samples, choices, _spread(setup, choices, steps, steps), generator, noise)
     return Run(torch.stack(norms).numpy(), torch.stack(teacher_norms).numpy(), *(k.numpy() for k in kept))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """These tensors are too small to share: a second thread would only wait, and cost other processes their core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _spread(setup: Setup, choices: Choices, step: int, steps: int) -> float:

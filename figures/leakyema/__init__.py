@@ -1,0 +1,1 @@
+"""Figures of "Mean teachers can train superior GANs" (LeakyEMA)."""

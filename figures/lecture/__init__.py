@@ -1,0 +1,1 @@
+"""Examples of AI602 lecture 4 on GANs."""

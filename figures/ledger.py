@@ -1,0 +1,128 @@
+"""The reproduction ledger: what each paper claims, what this repository measured, and where the number lies.
+
+`ledger.toml` holds one ``[[row]]`` per table cell or claim; this module reads and checks it.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from figures.provenance import RESULTS
+
+LEDGER = Path(__file__).parent / "ledger.toml"
+PAPERS = ("leakyema", "mm_nsat", "incremental", "lecture")
+STATUSES = ("reproduced", "same-trend", "differs", "not-run")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One table cell or claim.
+
+    Attributes:
+        paper: one of `PAPERS`.
+        item: where it stands in the paper and what it says.
+        paper_value: the paper's number or words.
+        setting: the conditions, in a few words.
+        status: one of `STATUSES`; all but "not-run" need the fields below.
+        our_value: what `key` finds in `result`.
+        command: what produced the result: ``python -m figures...`` or ``gankit ...``, after any environment variables.
+        hardware: the device in words.
+        date: of the run, ISO 8601.
+        result: file below `figures/results`.
+        key: dotted path to our value in that file; a number selects from a list.
+        note: what a reader must know to compare the two.
+    """
+
+    paper: str
+    item: str
+    paper_value: str | float | bool
+    setting: str
+    status: str
+    our_value: str | float | bool | None = None
+    command: str = ""
+    hardware: str = ""
+    date: str = ""
+    result: str = ""
+    key: str = ""
+    note: str = ""
+
+
+def value_at(result: Mapping[str, Any], key: str) -> Any:
+    """The value at a dotted path, such as "summary.kl.shown.std".
+
+    Raises:
+        KeyError: no such value; the message says what there is instead.
+    """
+    value: Any = result
+    for part in key.split("."):
+        try:
+            value = value[int(part)] if isinstance(value, list) else value[part]
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            there = list(value) if isinstance(value, Mapping) else f"a {type(value).__name__}"
+            raise KeyError(f"'{key}' leads nowhere at '{part}': there is {there}") from error
+    return value
+
+
+def parse(text: str, results: Path = RESULTS) -> list[Row]:
+    """Read and check a ledger.
+
+    Args:
+        text: TOML with ``[[row]]`` tables.
+        results: the folder that `result` names files in.
+
+    Returns:
+        The rows in the order of the text.
+
+    Raises:
+        ValueError: a row has an unknown, missing or empty field, an unknown paper or status, a result that does not
+            exist, or a value that is not the one in the result; the message names the row.
+    """
+    names = {field.name for field in fields(Row)}
+    rows = []
+    for number, table in enumerate(tomllib.loads(text).get("row", []), start=1):
+        where = f"ledger row {number} ({table.get('item', 'no item')})"
+        if unknown := set(table) - names:
+            raise ValueError(f"{where}: unknown fields {sorted(unknown)}; a row has {sorted(names)}")
+        if missing := {"paper", "item", "paper_value", "setting", "status"} - set(table):
+            raise ValueError(f"{where}: fields {sorted(missing)} are missing")
+        row = Row(**table)
+        if row.paper not in PAPERS or row.status not in STATUSES:
+            raise ValueError(
+                f"{where}: paper must be one of {PAPERS} and status one of {STATUSES}, got {row.paper}, {row.status}"
+            )
+        if row.status == "not-run":
+            if row.our_value is not None or row.result:
+                raise ValueError(f"{where}: a row that was not run has no our_value and no result")
+        else:
+            _check_result(row, where, results)
+        rows.append(row)
+    return rows
+
+
+def _check_result(row: Row, where: str, results: Path) -> None:
+    empty = [name for name in ("command", "hardware", "date", "result", "key") if not getattr(row, name)]
+    if empty or row.our_value is None:
+        raise ValueError(
+            f"{where}: status '{row.status}' needs our_value, command, hardware, date, result and key"
+        )
+    path = results / row.result
+    if not path.is_file():
+        raise ValueError(f"{where}: the result {path} does not exist")
+    result = json.loads(path.read_text(encoding="utf-8"))
+    found = value_at(result, row.key)
+    if found != row.our_value or isinstance(found, bool) != isinstance(row.our_value, bool):
+        raise ValueError(f"{where}: our_value is {row.our_value!r}, the result says {found!r} at '{row.key}'")
+    for name, key in (("date", "date"), ("hardware", "device")):
+        stamped = result.get("provenance", {}).get(key)
+        if stamped is not None and stamped != getattr(row, name):
+            raise ValueError(f"{where}: {name} is {getattr(row, name)!r}, the result says {stamped!r}")
+
+
+def read() -> list[Row]:
+    """The rows of this repository's ledger. Raises: as :func:`parse`."""
+    return parse(LEDGER.read_text(encoding="utf-8"))

@@ -1,0 +1,170 @@
+"""What every figure module shares: where its numbers come from, where they go, and its command line."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+RESULTS = Path(__file__).parent / "results"
+"""Committed results, one JSON file per figure module: ``<paper>/<module>.json``."""
+
+
+def device_name() -> str:
+    """The processor in words, and the number of cores this process may use."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
+        name = next((value.strip() for key, _, value in lines if key.strip() == "model name"), name)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"CPU: {name}, {cores} cores"
+
+
+def stamp(
+    wall_time: float,
+    seeds: Sequence[int] = (),
+    packages: Sequence[str] = ("numpy", "scipy", "sympy"),
+    device: str | None = None,
+) -> dict[str, Any]:
+    """Where a result comes from.
+
+    Args:
+        wall_time: seconds the computation took.
+        seeds: the seeds used; empty where nothing is random.
+        packages: whose versions matter.
+        device: in words; None for this machine's processor.
+
+    Returns:
+        "seeds", "versions", "device", "wall_time_s" and "date" (ISO 8601), ready for JSON.
+    """
+    return {
+        "seeds": [int(seed) for seed in seeds],
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "device": device or device_name(),
+        "wall_time_s": round(wall_time, 3),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def rounded(values: np.ndarray | Sequence[float] | float, digits: int = 5) -> Any:
+    """Numbers for JSON: nested lists, `digits` significant digits, None for infinities and missing values.
+
+    Args:
+        values: a number or an array of any shape.
+        digits: significant digits kept, >= 1.
+    """
+    if np.ndim(values) > 0:
+        return [rounded(value, digits) for value in np.asarray(values)]
+    value = float(values)
+    return float(f"{value:.{digits}g}") if np.isfinite(value) else None
+
+
+def spread(values: np.ndarray, digits: int = 5) -> dict[str, Any]:
+    """Median, quartiles and extremes of one number over seeds.
+
+    Args:
+        values: ``[S]``.
+        digits: significant digits kept.
+
+    Returns:
+        "median", "q25", "q75", "min" and "max"; None where that is infinite.
+    """
+    # "lower" picks one of the seeds' own values: between a number and infinity there is no middle.
+    names = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "max": 1.0}
+    method = "linear" if np.isfinite(values).all() else "higher"
+    return {name: rounded(np.quantile(values, q, method=method), digits) for name, q in names.items()}
+
+
+def save(result: Mapping[str, Any], path: Path) -> None:
+    """Write a result as JSON, under a temporary name first: a file of this name is always a whole one.
+
+    Raises:
+        ValueError: a number in the result is infinite or missing, which JSON cannot say.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        text = json.dumps(result, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(
+            f"the result for {path.name} holds inf or nan: pass its numbers through rounded()"
+        ) from error
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def load(name: str) -> dict[str, Any]:
+    """A committed result.
+
+    Args:
+        name: path below `RESULTS` without its ending, such as "leakyema/fig11_real_parts".
+
+    Raises:
+        FileNotFoundError: there is none; the message names those that exist.
+    """
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        known = sorted(str(p.relative_to(RESULTS).with_suffix("")) for p in RESULTS.rglob("*.json"))
+        raise FileNotFoundError(f"no result '{name}'; there are {known}")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def command_line(
+    compute: Callable[..., dict[str, Any]],
+    draw: Callable[[dict[str, Any]], Figure],
+    *,
+    name: str,
+    description: str,
+    options: Mapping[str, tuple[int, str]],
+    arguments: Sequence[str] | None = None,
+) -> Path:
+    """Run a figure module from a shell: compute, write the result, draw it if asked to.
+
+    Args:
+        compute: called with the options by name.
+        draw: called with the result.
+        name: the result's path below `RESULTS`, without its ending; by default it goes below runs/figures instead.
+        description: the first lines of ``--help``.
+        options: integers that `compute` takes: name -> (default, explanation).
+        arguments: the command line; None for that of the process.
+
+    Returns:
+        The path of the result.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for option, (default, explanation) in options.items():
+        parser.add_argument(
+            f"--{option}", type=int, default=default, help=f"{explanation} (default: {default})"
+        )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/figures") / f"{name}.json",
+        help=f"where the numbers go, as JSON (default: %(default)s; committed: figures/results/{name}.json)",
+    )
+    parser.add_argument(
+        "--picture", type=Path, help="where to draw them: .png, .svg or .pdf (default: nowhere)"
+    )
+    chosen = parser.parse_args(arguments)
+    result = compute(**{option: getattr(chosen, option) for option in options})
+    save(result, chosen.out)
+    print(f"wrote {chosen.out} ({result['provenance']['wall_time_s']} s)")
+    if chosen.picture is not None:
+        partial = chosen.picture.with_name(f".partial-{chosen.picture.name}")
+        chosen.picture.parent.mkdir(parents=True, exist_ok=True)
+        draw(result).savefig(partial)
+        partial.replace(chosen.picture)
+        print(f"drew {chosen.picture}")
+    return chosen.out

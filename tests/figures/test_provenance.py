@@ -1,0 +1,75 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from figures import provenance
+
+
+def test_rounding_makes_plain_json() -> None:
+    nested = provenance.rounded(np.array([[1.23456789, np.inf], [np.nan, -1234567.0]]), 3)
+    assert nested == [[1.23, None], [None, -1230000.0]]
+    assert json.loads(json.dumps(nested)) == nested
+    assert provenance.rounded(0.000123456, 2) == 0.00012
+
+
+def test_spread_over_seeds() -> None:
+    assert provenance.spread(np.arange(5.0)) == {"min": 0, "q25": 1, "median": 2, "q75": 3, "max": 4}
+    # Three of five seeds never get there: neither does the median.
+    late = provenance.spread(np.array([3.0, 5.0, np.inf, np.inf, np.inf]))
+    assert late == {"min": 3, "q25": 5, "median": None, "q75": None, "max": None}
+
+
+def test_stamp_names_versions_and_seeds() -> None:
+    stamp = provenance.stamp(1.23456, range(3), ("numpy",))
+    assert stamp["seeds"] == [0, 1, 2]
+    assert stamp["versions"]["numpy"] == np.__version__
+    assert stamp["wall_time_s"] == 1.235
+    assert stamp["device"].startswith("CPU")
+
+
+def test_a_result_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "result.json"
+    provenance.save({"x": 1.5}, path)
+    with pytest.raises(ValueError, match="rounded"):
+        provenance.save({"x": float("nan")}, path)
+    assert json.loads(path.read_text()) == {"x": 1.5}
+    assert [p.name for p in path.parent.iterdir()] == ["result.json"]
+
+
+def test_a_missing_result_names_those_there_are() -> None:
+    assert provenance.load("lecture/earth_mover")["summary"]["work"] == 5
+    with pytest.raises(FileNotFoundError, match="lecture/earth_mover"):
+        provenance.load("lecture/unknown")
+
+
+def compute(points: int) -> dict[str, Any]:
+    return {"squares": [k * k for k in range(points)], "provenance": provenance.stamp(0.0)}
+
+
+def draw(result: dict[str, Any]) -> Figure:
+    figure, ax = plt.subplots()
+    ax.plot(result["squares"])
+    return figure
+
+
+def test_command_line_writes_numbers_and_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = {"points": (4, "how many")}
+    arguments = ["--points", "3", "--out", str(tmp_path / "a.json"), "--picture", str(tmp_path / "a.png")]
+    path = provenance.command_line(
+        compute, draw, name="x/a", description="Squares.", options=options, arguments=arguments
+    )
+    assert json.loads(path.read_text())["squares"] == [0, 1, 4]
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "a.png"]
+    with pytest.raises(SystemExit):
+        provenance.command_line(
+            compute, draw, name="x/a", description="Squares.", options=options, arguments=["--help"]
+        )
+    shown = capsys.readouterr().out
+    assert "Squares." in shown
+    assert "how many (default: 4)" in shown
