@@ -409,9 +409,11 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
         found = None
     if found is None or found.type not in ("cpu", "cuda"):
         raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {str(device)!r}")
-    if found.type == "cuda" and not torch.cuda.is_available():
+    count = torch.cuda.device_count()
+    if found.type == "cuda" and (found.index or 0) >= count:
+        seen = f"{count or 'no'} GPU{'s' if count > 1 else ''}"
         raise ValueError(
-            f"device {str(device)!r} was asked for, but PyTorch sees no GPU here; use cpu or auto"
+            f"device {str(device)!r} was asked for, but PyTorch sees {seen} here; use cpu or auto"
         )
     return found
 

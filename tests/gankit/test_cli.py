@@ -1,0 +1,785 @@
+"""The command line: what a run leaves behind, what the other commands make of it, and how bad input is refused."""
+
+import dataclasses
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import gankit as gk
+from gankit import checkpoints, classifier, cli, plotting
+from gankit.metrics.evaluate import evaluate_points
+from gankit.recipes import Recipe, recipes
+
+COMMANDS = ("train", "sample", "evaluate", "recipes", "classifier")
+FLAGS = [f.name for f in dataclasses.fields(Recipe) if f.name not in ("name", "about")]
+# Eight steps of a narrow network, with checkpoints at 2, 4, 6 and 8.
+SHORT = (
+    "--steps",
+    "8",
+    "--width",
+    "8",
+    "--save-every",
+    "2",
+    "--log-every",
+    "2",
+    "--quiet",
+    "--device",
+    "cpu",
+)
+
+
+class Outcome(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+Gankit = Callable[..., Outcome]
+
+
+@pytest.fixture
+def gankit(capsys) -> Gankit:
+    """Run a command in this process: exit status, stdout and stderr."""
+
+    def run(*arguments: object) -> Outcome:
+        try:
+            status = cli.main([str(argument) for argument in arguments])
+        except SystemExit as end:  # argparse leaves in this way
+            status = end.code
+        captured = capsys.readouterr()
+        return Outcome(status, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def done(gankit, tmp_path) -> Path:
+    """The folder of a finished short run."""
+    folder = tmp_path / "run"
+    assert gankit("train", "ns-digits", "--out", folder, *SHORT).status == 0
+    return folder
+
+
+def refused(outcome: Outcome, *pieces: str, status: int = 2) -> None:
+    """The command failed, with nothing but one line on stderr that holds every piece."""
+    assert outcome.status == status, outcome
+    assert outcome.out == ""
+    assert re.fullmatch(r"gankit[^\n]*\n", outcome.err), outcome.err
+    for piece in pieces:
+        assert piece in outcome.err
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, hidden ones too, and what it holds."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def leaves(value: Any, at: str = "") -> dict[str, Any]:
+    """Tensors and plain values of nested dicts and lists, by their place."""
+    if isinstance(value, dict | list | tuple):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return {k: v for key, inner in items for k, v in leaves(inner, f"{at}/{key}").items()}
+    return {at: value}
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    """The newest checkpoints of two runs agree in every bit but the clock's."""
+    ours, theirs = (leaves(checkpoints.read(checkpoints.latest(folder))) for folder in (a, b))
+    assert ours.keys() == theirs.keys()
+    for part in ("G", "D", "teacher", "g_opt", "d_opt", "streams"):
+        assert any(isinstance(ours[at], Tensor) for at in ours if at.startswith(f"/{part}/")), part
+    for at, value in ours.items():
+        if at in ("/seconds", "/history"):
+            continue
+        if isinstance(value, Tensor):
+            assert value.dtype == theirs[at].dtype, at
+            assert torch.equal(value, theirs[at]), at
+        else:
+            assert value == theirs[at], at
+
+    def timeless(folder: Path) -> list[dict[str, Any]]:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in rows(folder)]
+
+    assert timeless(a) == timeless(b)
+
+
+# --- Training, and going on with it -----------------------------------------------------------------------------
+
+
+def test_a_killed_run_started_again_ends_as_if_never_killed(gankit, tmp_path, monkeypatch):
+    """The issue's command, with SIGKILL half way: bit-identical parameters, and each step logged once."""
+    monkeypatch.chdir(tmp_path)
+    command = ["train", "mm-nsat-digits", "--out", "runs/a", "--steps", "2000", "--device", "cpu", "--quiet"]
+    half_way = checkpoints.path_of(Path("runs/a"), 1000)
+    process = subprocess.Popen([sys.executable, "-m", "gankit.cli", *command])
+    deadline = time.monotonic() + 120
+    while not half_way.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    last = checkpoints.latest(Path("runs/a"))
+    assert half_way <= last < checkpoints.path_of(Path("runs/a"), 2000)
+
+    again = gankit(*command)
+    assert again.status == 0
+    assert f"going on from step {int(last.stem[-8:]):,}" in again.out
+    command[3] = "runs/b"
+    assert gankit(*command).status == 0
+
+    assert [row["step"] for row in rows(Path("runs/a"))] == list(range(50, 2001, 50))
+    assert_same_run(Path("runs/a"), Path("runs/b"))
+    names = {path.name for path in Path("runs/a").iterdir()}
+    assert names == {"checkpoint-00001500.pt", "checkpoint-00002000.pt", "log.jsonl", "recipe.json"}
+
+
+@pytest.mark.parametrize(
+    "changes", [[], ["--seed", "3", "1"], ["--optimizer", "rmsprop", "--leak-beta", "0.5"]]
+)
+def test_a_larger_steps_goes_on_with_a_finished_run(gankit, tmp_path, changes):
+    parts, whole = tmp_path / "parts", tmp_path / "whole"
+    gankit("train", "ns-digits", "--out", parts, *SHORT, *changes, "--steps", "4")
+    outcome = gankit("train", "ns-digits", "--out", parts, *SHORT, *changes)
+    assert outcome.status == 0
+    assert "going on from step 4" in outcome.out
+    assert json.loads((parts / "recipe.json").read_text())["steps"] == 8
+    gankit("train", "ns-digits", "--out", whole, *SHORT, *changes)
+    assert_same_run(parts, whole)
+
+
+def test_a_finished_run_is_left_alone(gankit, done):
+    before = files(done)
+    for steps in ("8", "5"):
+        outcome = gankit("train", "ns-digits", "--out", done, *SHORT, "--steps", steps)
+        assert outcome.status == 0
+        assert f"all {steps} steps are done" in outcome.out
+    assert files(done) == before
+
+
+def test_the_folder_is_named_after_recipe_and_seeds(gankit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    gankit("train", "ns-ring", *SHORT, "--steps", "2", "--seed", "4", "7")
+    stored = json.loads(Path("runs/ns-ring-seed4-7/recipe.json").read_text())
+    assert (stored["name"], stored["seeds"], stored["width"]) == ("ns-ring", [4, 7], 8)
+
+
+def test_every_field_of_a_recipe_has_a_flag(gankit, monkeypatch):
+    """Each flag sets its own field: values that differ from the recipe's, all at once."""
+    wanted = {
+        "data": "ring", "size": 7, "model": "mlp", "z_dim": 5, "depth": None, "width": 11, "d_depth": 6,
+        "loss": "hinge", "steps": 12, "batch_size": 13, "n_dis": 2, "optimizer": "sgd", "lr": 0.25, "d_lr": 0.125,
+        "beta1": 0.75, "beta2": 0.875, "d_beta2": 0.8125, "ema_decay": 0.625, "leak_beta": 0.375, "leak_start": 9,
+        "leak_source": "generator", "r1": 1.5, "wgan_gp": 2.5,
+    }  # fmt: skip
+    assert list(wanted) == FLAGS
+    built = []
+
+    def capture(recipe: Recipe, seeds: tuple[int, ...], **_: Any) -> None:
+        built.append(recipe)
+        raise ValueError("stop here")
+
+    monkeypatch.setattr(Recipe, "build", capture)
+    flags = [x for name, value in wanted.items() for x in (f"--{name.replace('_', '-')}", str(value).lower())]
+    gankit("train", "leakyema-digits", *flags)
+    gankit("train", "leakyema-digits")
+    assert {name: getattr(built[0], name) for name in FLAGS} == wanted
+    assert built[1] == recipes["leakyema-digits"]
+    unchanged = [name for name in FLAGS if getattr(built[1], name) == wanted[name]]
+    assert unchanged == ["model"], "a flag that sets the recipe's own value is not tested"
+
+
+def test_ctrl_c_says_how_to_go_on(gankit, tmp_path, monkeypatch):
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gk.Trainer, "fit", interrupted)
+    outcome = gankit("train", "ns-digits", "--out", tmp_path / "run", *SHORT)
+    refused(outcome, "goes on from the last checkpoint", status=130)
+
+
+def test_a_damaged_recipe_json_harms_nothing(gankit, done):
+    """The checkpoint says what the run is; the file beside it is for people, and is written anew."""
+    before = (done / "recipe.json").read_text()
+    (done / "recipe.json").write_text(before[:40])
+    assert gankit("sample", done).status == 0
+    assert gankit("train", "ns-digits", "--out", done, *SHORT, "--steps", "10").status == 0
+    assert json.loads((done / "recipe.json").read_text()) == json.loads(before) | {"steps": 10}
+
+
+# --- Sampling ---------------------------------------------------------------------------------------------------
+
+
+def restored(folder: Path) -> gk.Trainer:
+    """The run in a folder, built without the command line."""
+    state = checkpoints.read(checkpoints.latest(folder))
+    stored = json.loads(state["recipe"])
+    seeds = stored.pop("seeds")
+    return Recipe(**stored).build(seeds, device="cpu").load(checkpoints.latest(folder))
+
+
+def test_a_grid_of_images_is_the_teachers_samples(gankit, done):
+    outcome = gankit("sample", done)
+    assert outcome.status == 0
+    assert outcome.out == f"{done / 'samples.png'}: 64 samples of the teacher at step 8\n"
+    picture = np.asarray(Image.open(done / "samples.png"))
+    tiles = plotting.tile(restored(done).teacher.sample(64), pad=2)
+    zoom = 512 // len(tiles)
+    assert picture.shape == (82 * zoom, 82 * zoom, 3)
+    assert np.array_equal(picture[::zoom, ::zoom], np.repeat(tiles[..., None], 3, axis=2))
+    assert np.array_equal(picture, picture[::zoom, ::zoom].repeat(zoom, 0).repeat(zoom, 1))
+
+
+def test_the_flags_of_sample_choose_network_seed_number_and_file(gankit, done, tmp_path):
+    def picture(*flags: object) -> np.ndarray:
+        assert gankit("sample", done, "--to", tmp_path / "new" / "x.png", "-n", 9, *flags).status == 0
+        return np.asarray(Image.open(tmp_path / "new" / "x.png"))
+
+    pictures = [
+        picture(),
+        picture("--network", "generator"),
+        picture("--sample-seed", 1),
+        picture("--truncation", 0.1),
+    ]
+    assert {p.shape for p in pictures} == {(512 // 32 * 32,) * 2 + (3,)}
+    assert len({p.tobytes() for p in pictures}) == 4
+    assert np.array_equal(picture(), pictures[0])
+    assert not (done / "samples.png").exists()
+
+
+def test_several_seeds_stand_side_by_side(gankit, tmp_path):
+    folder = tmp_path / "run"
+    gankit("train", "ns-digits", "--out", folder, *SHORT, "--seed", 0, 1, 2)
+    assert gankit("sample", folder, "-n", 4).status == 0
+    picture = np.asarray(Image.open(folder / "samples.png"))
+    tiles = [plotting.tile(images, pad=2) for images in restored(folder).teacher.sample(4)]
+    zoom = 512 // 22
+    assert np.array_equal(picture[::zoom, ::zoom, 0], np.concatenate(tiles, axis=1))
+    assert not np.array_equal(tiles[0], tiles[1])
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
+def test_points_are_scattered_one_panel_per_seed(gankit, tmp_path, seeds):
+    folder = tmp_path / "run"
+    gankit("train", "ns-ring", "--out", folder, *SHORT, "--seed", *seeds)
+    outcome = gankit("sample", folder)
+    assert outcome.status == 0
+    assert "2000 samples" in outcome.out
+    picture = np.asarray(Image.open(folder / "samples.png").convert("RGB")).astype(int)
+    height, width, _ = picture.shape
+    assert width / height == pytest.approx(len(seeds), rel=0.15)
+    blue = (picture[..., 2] - picture[..., 0]) > 100  # generated points
+    for panel in np.array_split(blue, len(seeds), axis=1):
+        assert panel.sum() > 50
+
+
+def test_an_interrupted_sample_leaves_the_earlier_picture(gankit, done, monkeypatch):
+    gankit("sample", done)
+    before = files(done)
+
+    def half(self: Image.Image, path: Path, **_: Any) -> None:
+        path.write_bytes(b"\x89PNG")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image.Image, "save", half)
+    assert gankit("sample", done, "--sample-seed", 1).status == 130
+    assert gankit("sample", done, "--to", done / "new.png").status == 130
+    assert files(done) == before
+
+
+# --- Evaluating -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick_judge(monkeypatch, tmp_path_factory) -> Path:
+    """A cache of its own, and a classifier of digits that is trained for one epoch."""
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("GANKIT_CACHE", str(cache))
+    monkeypatch.setitem(classifier.RECIPES, "digits", classifier.RECIPES["digits"] | {"epochs": 1})
+    return cache
+
+
+def test_digits_are_measured_by_a_classifier_that_is_trained_once(gankit, done, quick_judge):
+    first = gankit("evaluate", done, "-n", 200, "--quiet")
+    assert first.status == 0
+    assert first.err == "training the digits classifier, once\n"
+    [kept] = (quick_judge / "classifiers").glob("digits-*.pt")
+    trained = kept.read_bytes()
+    second = gankit("evaluate", done, "-n", 200, "--quiet")
+    assert second.err == ""
+    assert second.out == first.out
+    assert kept.read_bytes() == trained
+
+    heading, _, *lines, _ = first.out.splitlines()
+    assert heading == "ns-digits, step 8, teacher, 200 samples against 1,797 of digits"
+    result = json.loads((done / "evaluation.json").read_text())
+    assert list(result["scores"]) == ["classes_covered", "D_JS[classes]", "FD[digits classifier]"]
+    assert [line.split()[-1] for line in lines] == [f"{v:.4g}" for v in result["scores"].values()]
+    expected = {
+        "recipe": "ns-digits", "step": 8, "images": 8 * 32, "network": "teacher", "samples": 200,
+        "reference": {"data": "digits", "images": 1797}, "sample_seed": 0, "seeds": [0],
+    }  # fmt: skip
+    assert {key: result[key] for key in expected} == expected
+    assert result["versions"]["torch"] == str(torch.__version__)
+    # A network of eight steps draws noise, far from digits.
+    assert result["scores"]["classes_covered"] < 10
+    assert result["scores"]["D_JS[classes]"] > 0.1
+
+
+def test_points_are_measured_by_their_modes_with_the_range_over_seeds(gankit, tmp_path):
+    folder, target = tmp_path / "run", tmp_path / "scores.json"
+    gankit("train", "mm-ring", "--out", folder, *SHORT, "--seed", 0, 5)
+    outcome = gankit("evaluate", folder, "-n", 400, "--to", target, "--network", "generator")
+    assert outcome.status == 0
+    scores = json.loads(target.read_text())["scores"]
+    run = restored(folder)
+    direct = evaluate_points(gk.sampling.sample(run.G, 400), run.data)
+    assert scores == {name: value.tolist() for name, value in direct.items()}
+    fd = scores["FD[points]"]
+    assert len(fd) == 2
+    assert f"{np.median(fd):8.4g}  [{min(fd):.4g}, {max(fd):.4g}]" in outcome.out
+    assert not (folder / "evaluation.json").exists()
+
+
+def test_one_gaussian_that_is_missed_altogether_scores_the_bound(gankit, tmp_path):
+    """A single mode has no other mode to compare with, and a generator may hit none."""
+    data = gk.data.load("gaussian", n=1000)
+    scores = evaluate_points(torch.full((2, 50, 2), 100.0) + torch.randn(2, 50, 2), data)
+    assert scores["D_JS[modes]"].tolist() == [1, 1]
+    assert scores["modes_covered"].tolist() == [0, 0]
+    scores = evaluate_points(data.images[:500], data)
+    assert scores["D_JS[modes]"].item() == 0
+    assert scores["modes_covered"].item() == 1
+
+
+@pytest.fixture
+def picture_folder(tmp_path) -> Path:
+    """Class folders of small pictures; red ones sort before green ones. Called digits, which it is not."""
+    folder = tmp_path / "pictures" / "digits"
+    rng = np.random.default_rng(0)
+    for kind, channel in (("a-red", 0), ("b-green", 1)):
+        (folder / kind).mkdir(parents=True)
+        for i in range(40):
+            pixels = rng.integers(0, 40, (6, 6, 3), dtype=np.uint8)
+            pixels[..., channel] += 200
+            Image.fromarray(pixels).save(folder / kind / f"{i}.png")
+    return folder
+
+
+def test_a_folder_of_pictures_is_measured_by_its_pixels(gankit, tmp_path, picture_folder):
+    run = tmp_path / "run"
+    outcome = gankit("train", "ns-digits", "--data", picture_folder, "--out", run, *SHORT)
+    assert outcome.status == 0
+    outcome = gankit("evaluate", run, "-n", 100)
+    assert outcome.status == 0
+    assert "FD[pixels]" in outcome.out
+    result = json.loads((run / "evaluation.json").read_text())
+    assert list(result["scores"]) == ["FD[pixels]"]
+    assert result["reference"] == {"data": "digits", "images": 80}
+    gankit("sample", run, "-n", 4)
+    assert np.ptp(np.asarray(Image.open(run / "samples.png")).astype(int), axis=2).max() > 0  # in colour
+
+
+def test_the_references_of_a_large_folder_are_a_random_choice(gankit, tmp_path, picture_folder, monkeypatch):
+    """The first ones of a folder would be those of its first class."""
+    monkeypatch.setattr(cli, "PIXEL_REFERENCES", 40)
+    seen = []
+    monkeypatch.setattr(
+        cli, "evaluate_pixels", lambda samples, data: seen.append(data) or {"x": torch.ones(())}
+    )
+    run = tmp_path / "run"
+    gankit("train", "ns-digits", "--data", picture_folder, "--out", run, *SHORT)
+    for _ in range(2):
+        assert gankit("evaluate", run, "-n", 10).status == 0
+    assert json.loads((run / "evaluation.json").read_text())["reference"]["images"] == 40
+    assert torch.equal(seen[0].images, seen[1].images)
+    assert seen[0].labels.bincount().min() > 10
+
+
+# --- Bad input: one line, a status, and nothing half-written ----------------------------------------------------
+
+TRAIN = ("train", "ns-digits", "--out", "run", "--device", "cpu", "--quiet")
+
+
+@pytest.mark.parametrize(
+    ("command", "pieces"),
+    [
+        ("train mm-nsatt-digits --out run", ["'mm-nsatt-digits' is unknown", "mm-nsat-digits"]),
+        ("train xyz --out run", ["'xyz' is unknown", "`gankit recipes` lists them"]),
+        ("recipes ns-digit", ["'ns-digit' is unknown; did you mean ns-digits"]),
+        ("train ns-digits --out run --loss mm-nast", ["'mm-nast' is unknown; did you mean mm-nsat", "hinge"]),
+        ("train ns-mnist-fc4 --out run --root .", ["'mnist' is not in .", "--download", "GANKIT_DATA"]),
+        ("train ns-digits --out run --data digit", ["unknown dataset 'digit': did you mean 'digits'"]),
+        ("train ns-digits --out run --data ./x.zip", ["no folder or .zip file at ./x.zip"]),
+        ("train ns-digits --out run --seed -1", ["--seed", "from 0 to 4294967295, got '-1'"]),
+        ("train ns-digits --out run --seed 4294967296", ["--seed", "got '4294967296'"]),
+        ("train ns-digits --out run --seed 1 two", ["--seed", "got 'two'"]),
+        ("train ns-digits --out run --steps 0", ["steps must be at least 1, got 0"]),
+        ("train ns-digits --out run --steps many", ["--steps: invalid int value: 'many'"]),
+        ("train ns-digits --out run --depth some", ["--depth: invalid int value: 'some'"]),
+        ("train ns-digits --out run --save-every 0", ["--save-every", "at least 1, got '0'"]),
+        ("train ns-digits --out run --batch-size 0", ["batch_size must be at least 1, got 0"]),
+        ("train ns-digits --out run --d-depth 0", ["d_depth must be at least 1, got 0"]),
+        ("train ns-digits --out run --size 16", ["digits are 8x8 images"]),
+        ("train ns-digits --out run --lr nan", ["lr must lie in (0, inf), got nan"]),
+        ("train ns-digits --out run --beta1 1", ["beta1 must lie in [0, 1), got 1.0"]),
+        ("train ns-digits --out run --leak-beta 2", ["beta is the share", "got 2.0"]),
+        ("train ns-digits --out run --leak-source nowhere", ["source must be one of sync", "'nowhere'"]),
+        ("train ns-digits --out run --r1 -1", ["gamma is the penalty's strength", "got -1.0"]),
+        ("train ns-digits --out run --optimizer lion", ["optimizer must be adam, sgd or rmsprop, got 'lion'"]),
+        ("train ns-digits --out run --model vae", ["model must be one of mlp, conv, dcgan, got 'vae'"]),
+        ("train ns-digits --out run --model conv", ["'conv' has no d_depth, got 4; --d-depth none unsets it"]),
+        ("train ns-ring --out run --model conv", ["shape must be (C, H, W) of an image, got (2,)"]),
+        ("train ns-digits --out run --device gpu", ["device must be auto, cpu, cuda or cuda:N, got 'gpu'"]),
+        ("train ns-digits --out run --device mps", ["device must be auto, cpu, cuda or cuda:N, got 'mps'"]),
+        ("train ns-digits --out run --device cuda:99", ["cuda:99"]),
+        ("train ns-digits --out file", ["file"]),
+        ("train ns-digits --out run --speed 3", ["unrecognized arguments: --speed 3", "`gankit --help`"]),
+        ("train", ["arguments are required: recipe", "`gankit train --help`"]),
+        ("tarin ns-digits", ["invalid choice: 'tarin'", "'train'"]),
+        ("sample nowhere", ["there is no checkpoint in nowhere", "`gankit train"]),
+        ("evaluate nowhere", ["there is no checkpoint in nowhere"]),
+        ("classifier cats", ["'cats'", "digits"]),
+        ("classifier mnist --root .", ["'mnist' is not in ."]),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused_before_anything_is_written(gankit, tmp_path, monkeypatch, command, pieces):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("in the way")
+    outcome = gankit(*command.split(), *(["--quiet"] if command.startswith("train ") else []))
+    refused(outcome, *pieces)
+    assert files(tmp_path) == {"file": b"in the way"}
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_said_to_be_missing(gankit, tmp_path):
+    outcome = gankit("train", "ns-digits", "--out", tmp_path / "run", "--device", "cuda")
+    refused(outcome, "PyTorch sees no GPU here")
+    assert not (tmp_path / "run").exists()
+
+
+def test_none_unsets_a_field(gankit, tmp_path):
+    command = ("train", "ns-digits", "--out", tmp_path / "run", *SHORT, "--steps", "2")
+    sizes = ("--model", "conv", "--d-depth", "none", "--depth", "none")
+    assert gankit(*command, *sizes).status == 0
+    stored = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert (stored["model"], stored["depth"], stored["d_depth"]) == ("conv", None, None)
+
+
+def test_a_corrupt_picture_in_an_archive_is_named(gankit, tmp_path, picture_folder):
+    archive = tmp_path / "pictures.zip"
+    with zipfile.ZipFile(archive, "w") as z:
+        for i in range(3):
+            z.write(picture_folder / "a-red" / f"{i}.png", f"cats/{i}.png")
+        z.writestr("dogs/bad.png", (picture_folder / "b-green" / "0.png").read_bytes()[:60])
+    outcome = gankit("train", "ns-digits", "--data", archive, "--out", tmp_path / "run", *SHORT)
+    refused(outcome, str(archive), "cannot decode dogs/bad.png")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_archive_that_is_cut_short_is_named(gankit, tmp_path, picture_folder):
+    archive = Path(shutil.make_archive(str(tmp_path / "pictures"), "zip", picture_folder))
+    archive.write_bytes(archive.read_bytes()[:-200])
+    outcome = gankit("train", "ns-digits", "--data", archive, "--out", tmp_path / "run", *SHORT)
+    refused(outcome, f"{archive} is not a readable .zip file")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "overwritten", "one bit"])
+def test_a_damaged_checkpoint_is_named_and_the_earlier_one_kept(gankit, done, damage):
+    newest = checkpoints.latest(done)
+    content = newest.read_bytes()
+    start = content.find(restored(done).G[0].weight.detach().numpy().tobytes())
+    flipped = bytearray(content)
+    flipped[start + 5] ^= 1
+    damaged = {
+        "truncated": content[: len(content) // 2],
+        "empty": b"",
+        "overwritten": b"something else\n" * 99,
+        "one bit": bytes(flipped),
+    }[damage]
+    newest.write_bytes(damaged)
+    before = files(done)
+    longer = ("train", "ns-digits", "--out", done, *SHORT, "--steps", "10")
+    for command in (longer, ("sample", done), ("evaluate", done)):
+        hint = "the earlier checkpoint-00000006.pt is kept: remove the damaged file to go on from it"
+        refused(gankit(*command), f"checkpoint {newest} is truncated or damaged; {hint}")
+    assert files(done) == before
+    newest.unlink()
+    outcome = gankit(*longer)
+    assert outcome.status == 0
+    assert "going on from step 6" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("changes", "pieces"),
+    [
+        (["--width", "9"], ["of a run with width 8;"]),
+        (["--depth", "4", "--lr", "0.5"], ["depth 3", "lr 0.001"]),
+        (["--seed", "1"], ["seed 0"]),
+    ],
+)
+def test_a_run_is_not_continued_under_other_settings(gankit, done, changes, pieces):
+    before = files(done)
+    outcome = gankit("train", "ns-digits", "--out", done, *SHORT, "--steps", "10", *changes)
+    refused(outcome, "give the same to go on, or another --out", *pieces)
+    assert files(done) == before
+
+
+@pytest.mark.parametrize("width", ["8", "9"])
+def test_a_checkpoint_of_another_run_is_refused(gankit, done, tmp_path, width):
+    """Also one of the same architecture, which only its recipe gives away."""
+    other = tmp_path / "other"
+    gankit("train", "mm-digits", "--out", other, *SHORT, "--width", width)
+    newest = checkpoints.latest(done)
+    shutil.copy(checkpoints.latest(other), newest)
+    before = files(done)
+    outcome = gankit("train", "ns-digits", "--out", done, *SHORT, "--steps", "10")
+    refused(outcome, f"{newest} is of a run with name 'mm-digits'", "loss 'mm'")
+    assert files(done) == before
+
+
+def test_a_checkpoint_whose_networks_are_not_its_recipes_is_refused(gankit, done):
+    newest = checkpoints.latest(done)
+    state = checkpoints.read(newest)
+    state["recipe"] = json.dumps(json.loads(state["recipe"]) | {"width": 9})
+    checkpoints.write(state, newest)
+    before = files(done)
+    train = ("train", "ns-digits", "--out", done, *SHORT, "--steps", "10", "--width", "9")
+    for command in (train, ("sample", done), ("evaluate", done)):
+        refused(
+            gankit(*command), f"{newest} is of another architecture: G's '0.weight' has shape (8, 16) there"
+        )
+    assert files(done) == before
+
+
+def test_a_checkpoint_without_a_recipe_is_refused(gankit, tmp_path):
+    data = gk.data.load("digits")
+    run = gk.Trainer(*gk.models.mlp(data.shape, width=8), data, device="cpu")
+    run.fit(1, out=tmp_path, progress=False)
+    refused(gankit("sample", tmp_path), "written by a Trainer without a recipe")
+    refused(gankit("train", "ns-digits", "--out", tmp_path, *SHORT), "written by a Trainer without a recipe")
+
+
+def test_a_disk_that_fills_up_leaves_a_run_that_goes_on(gankit, tmp_path):
+    """A limit on the size of files stands for the full disk: the log fits, a checkpoint does not."""
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    command = ("train", "ns-digits", "--out", run, *SHORT)
+    gankit(*command, "--steps", "4")
+    before = files(run)
+    size = len(before["checkpoint-00000004.pt"]) // 2
+
+    def full_disk() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    process = subprocess.run(
+        [sys.executable, "-m", "gankit.cli", *map(str, command)],
+        capture_output=True,
+        text=True,
+        preexec_fn=full_disk,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    message = f"checkpoint {checkpoints.path_of(run, 6)} could not be written"
+    assert process.returncode == 2
+    assert re.fullmatch(r"gankit: error: [^\n]*\n", process.stderr), process.stderr
+    assert message in process.stderr
+    assert "the earlier checkpoint-00000004.pt is kept" in process.stderr
+    after = files(run)
+    assert after.keys() == before.keys()
+    assert after["checkpoint-00000004.pt"] == before["checkpoint-00000004.pt"]
+
+    assert gankit(*command).status == 0
+    gankit("train", "ns-digits", "--out", whole, *SHORT)
+    assert_same_run(run, whole)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0"),
+    ],
+)
+def test_each_way_in_which_a_full_disk_shows_is_one_line(gankit, done, monkeypatch, error):
+    before = files(done)
+    save = torch.save
+
+    def half(state: dict[str, Any], path: Path) -> None:
+        save(state, path)
+        os.truncate(path, 1000)
+        raise error
+
+    monkeypatch.setattr(torch, "save", half)
+    outcome = gankit("train", "ns-digits", "--out", done, *SHORT, "--steps", "12")
+    monkeypatch.undo()
+    assert outcome.status == 2
+    reason = getattr(error, "strerror", None) or str(error)
+    assert outcome.err == (
+        f"gankit: error: checkpoint {checkpoints.path_of(done, 10)} could not be written ({reason}); "
+        "the earlier checkpoint-00000008.pt is kept\n"
+    )
+    after = files(done)
+    assert {k: v for k, v in after.items() if k.endswith(".pt")} == {
+        k: v for k, v in before.items() if k.endswith(".pt")
+    }
+    assert after.keys() == before.keys()
+
+
+def test_a_full_disk_while_evaluating_names_the_file_and_keeps_the_earlier(
+    gankit, done, quick_judge, monkeypatch
+):
+    assert gankit("evaluate", done, "-n", 20, "--quiet").status == 0
+    before = files(done)
+    write_text = Path.write_text
+
+    def half(self: Path, text: str) -> int:
+        write_text(self, text[:30])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    refused(gankit("evaluate", done, "-n", 30), f"No space left on device: '{done / 'evaluation.json'}'")
+    assert files(done) == before
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--optimizer", "sgd", "--lr", "1e30"], ["--loss", "wgan", "--optimizer", "rmsprop", "--lr", "1e25"]],
+)
+def test_nan_in_training_is_said_and_no_checkpoint_written(gankit, tmp_path, flags):
+    run = tmp_path / "run"
+    outcome = gankit("train", "ns-digits", "--out", run, *SHORT, *flags)
+    refused(outcome, "became NaN or infinite at step", "no checkpoint was written", status=1)
+    assert set(files(run)) == {"recipe.json", "log.jsonl"}
+    assert gankit("sample", run).status == 2
+
+
+def test_nan_keeps_the_checkpoints_before_it(gankit, tmp_path, monkeypatch):
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    g_step = gk.Trainer.g_step
+
+    def fails_at_step_5(self: gk.Trainer) -> dict[str, Tensor]:
+        return g_step(self) | ({"g_loss": torch.tensor(torch.nan)} if self.steps == 4 else {})
+
+    monkeypatch.setattr(gk.Trainer, "g_step", fails_at_step_5)
+    outcome = gankit("train", "ns-digits", "--out", run, *SHORT)
+    kept = run / "checkpoint-00000004.pt"
+    sentence = f"the generator's cost became NaN or infinite at step 5; the last good checkpoint is {kept}"
+    refused(outcome, sentence, status=1)
+    assert [row["step"] for row in rows(run)] == [2, 4]
+    monkeypatch.undo()
+    assert gankit("train", "ns-digits", "--out", run, *SHORT).status == 0
+    gankit("train", "ns-digits", "--out", whole, *SHORT)
+    assert_same_run(run, whole)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4000 bytes"),
+        MemoryError(),
+    ],
+)
+def test_too_little_memory_is_one_line(gankit, tmp_path, monkeypatch, error):
+    def build(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Recipe, "build", build)
+    refused(
+        gankit("train", "ns-digits", "--out", tmp_path / "run"), "out of memory", "--batch-size", status=1
+    )
+
+
+def test_a_bug_is_not_taken_for_bad_input(gankit, tmp_path, monkeypatch):
+    def build(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(Recipe, "build", build)
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        gankit("train", "ns-digits", "--out", tmp_path / "run")
+
+
+# --- Help and lists ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        ("train", ["--out", "--seed", "--log-every", "--save-every", "--download", "--device", "--root", "--quiet"]),
+        ("sample", ["-n", "--to", "--network", "--sample-seed", "--truncation", "--device", "--root"]),
+        ("evaluate", ["-n", "--to", "--network", "--sample-seed", "--truncation", "--device", "--root"]),
+        ("recipes", []),
+        ("classifier", ["--device", "--root", "--quiet"]),
+    ],
+)  # fmt: skip
+def test_every_command_has_help_that_names_its_flags(gankit, command, flags):
+    outcome = gankit(command, "--help")
+    assert outcome.status == 0
+    assert outcome.err == ""
+    if command == "train":
+        flags = [*flags, *(f"--{name.replace('_', '-')}" for name in FLAGS)]
+    # A flag's own entry, with its explanation, and not only its mention in the usage.
+    for flag in flags:
+        assert re.search(rf"^  {flag}\b[^\n]*(\n {{20,}}|  )\S", outcome.out, re.MULTILINE), flag
+
+
+def test_the_commands_are_listed_with_examples_that_parse(gankit):
+    outcome = gankit("--help")
+    assert outcome.status == 0
+    assert gankit() == outcome, "no command at all shows the same help"
+    for command in COMMANDS:
+        assert re.search(rf"^    {command} +\w", outcome.out, re.MULTILINE)
+    examples = re.findall(r"^  gankit (.*?)  ", outcome.out, re.MULTILINE)
+    assert len(examples) == 5
+    for example in examples:
+        cli._parser().parse_args(example.split())
+
+
+def test_recipes_are_listed_and_shown(gankit):
+    outcome = gankit("recipes")
+    assert outcome.status == 0
+    assert [line.split()[0] for line in outcome.out.splitlines()] == list(recipes)
+    shown = gankit("recipes", "leakyema-digits").out
+    for name in FLAGS:
+        value = getattr(recipes["leakyema-digits"], name)
+        assert re.search(rf"^  {name} +{re.escape(str(value))} +\S", shown, re.MULTILINE), name
+
+
+def test_the_version_is_the_packages(gankit):
+    assert gankit("--version") == Outcome(0, f"gankit {gk.__version__}\n", "")
+
+
+def test_python_m_gankit_is_gankit():
+    process = subprocess.run(
+        [sys.executable, "-m", "gankit", "train", "nothing"], capture_output=True, text=True
+    )
+    assert process.returncode == 2
+    assert process.stderr.startswith("gankit: error: recipe 'nothing' is unknown")
+
+
+def test_a_classifier_is_trained_and_kept(gankit, quick_judge):
+    outcome = gankit("classifier", "digits", "--quiet", "--device", "cpu")
+    assert outcome.status == 0
+    assert re.fullmatch(r"digits: test accuracy \d\d\.\d\d%\n", outcome.out)
+    assert classifier.load("digits").test_accuracy == pytest.approx(
+        float(outcome.out.split()[-1].rstrip("%")) / 100, abs=1e-4
+    )
