@@ -200,7 +200,7 @@ def _expectation(expression: sp.Expr) -> sp.Expr:
 
 
 @cache
-def jacobian(game: Game) -> sp.Matrix:
+def jacobian(game: Game) -> sp.ImmutableMatrix:
     """The field's Jacobian at the equilibrium 0, exact in the parameters.
 
     Returns:
@@ -217,7 +217,7 @@ def jacobian(game: Game) -> sp.Matrix:
             f"the field of '{game.name}' jumps at psi = 0, so there is no Jacobian at the equilibrium: "
             "follow a trajectory or the steps instead"
         )
-    return matrix.subs(at_zero).applyfunc(_expectation)
+    return matrix.subs(at_zero).applyfunc(_expectation).as_immutable()
 
 
 def characteristic_polynomial(game: Game) -> sp.Poly:

@@ -119,7 +119,7 @@ def iterate(step: Step, start: np.ndarray, steps: int) -> np.ndarray:
 
 
 @cache
-def simultaneous_jacobian(game: Game) -> sp.Matrix:
+def simultaneous_jacobian(game: Game) -> sp.ImmutableMatrix:
     """Jacobian of one :func:`simultaneous_step` at the equilibrium, in the step size `h` and the parameters.
 
     Returns:
@@ -128,17 +128,23 @@ def simultaneous_jacobian(game: Game) -> sp.Matrix:
     Raises:
         ValueError: the field has no Jacobian at the equilibrium (see `toy.dirac.jacobian`).
     """
-    return (_teacher_update(game) * (sp.eye(len(game.states)) + _player(game, 0) + _player(game, 1))).expand()
+    return (
+        (_teacher_update(game) * (sp.eye(len(game.states)) + _player(game, 0) + _player(game, 1)))
+        .expand()
+        .as_immutable()
+    )
 
 
 @cache
-def alternating_jacobian(game: Game) -> sp.Matrix:
+def alternating_jacobian(game: Game) -> sp.ImmutableMatrix:
     """Jacobian of one :func:`alternating_step` at the equilibrium.
 
     Returns, Raises: as :func:`simultaneous_jacobian`.
     """
     one = sp.eye(len(game.states))
-    return (_teacher_update(game) * (one + _player(game, 0)) * (one + _player(game, 1))).expand()
+    return (
+        (_teacher_update(game) * (one + _player(game, 0)) * (one + _player(game, 1))).expand().as_immutable()
+    )
 
 
 def _player(game: Game, index: int) -> sp.Matrix:

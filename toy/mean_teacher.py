@@ -4,6 +4,11 @@ Continuous time: Lemma 1 of the LeakyEMA paper (appendix A), whose eigenvalues t
 by Routh-Hurwitz; the rate for a weak teacher by perturbation; the (alpha, beta) of the fastest rate. Discrete time:
 the step sizes at which one training step changes from converging to not, in closed form.
 
+Two slips in the appendix: phi(x) = log(1 + exp(-x)) has the derivative -1 / (1 + exp(x)), the paper prints it without
+its minus (the field that follows is right); and its running sum u has the gain (1 - alpha) / (-log alpha) and not 1,
+so that even at beta = 1, where no real sample is left, the game seems to converge. In discrete time, and with an
+average of unit gain, it does not: there one eigenvalue is exactly 1 (or 0), for any theta is then an equilibrium.
+
 Symbols: a = -log(alpha) is the teacher's rate of forgetting and c the strength of its pull on D. For the paper's
 running sum c = beta (1 - alpha) / 2; for an average of unit gain c = beta a / 2.
 """

@@ -1,7 +1,7 @@
 """LeakyEMA paper, figure 10: the Dirac-GAN with and without a mean teacher, in continuous time (appendix A).
 
 The paper draws (theta, psi) for the non-saturating game and (theta, psi) and (theta_EMA, psi) for LeakyEMA; it names
-neither alpha and beta nor the starting point. Ours are stated in the result.
+neither alpha and beta nor the starting point. Ours are stated in the result. (Appendix A calls the figure number 16.)
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def compute(time_units: int = 100, points: int = 2001) -> dict[str, Any]:
             "first_distance": rounded(distances[0]),
             "last_distance": rounded(distances[-1]),
             "measured_rate": rounded(decay_rate(times[late], distances[late])),
-            "linear_rate": rounded(-max_real_part(game, **values) + 0.0),
+            "linear_rate": rounded(0.0 - max_real_part(game, **values)),
         }
     result["summary"]["ns"]["time_times_squared_distance"] = rounded(
         time_units * result["summary"]["ns"]["last_distance"] ** 2

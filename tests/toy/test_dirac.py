@@ -229,7 +229,7 @@ def test_adding_a_game_takes_its_losses() -> None:
     assert dirac.max_real_part(game, gamma=np.array([0.1, 0.5])) == pytest.approx([-0.1, -0.5])
 
 
-def test_helpers_refuse_games_they_do_not_fit() -> None:
+def test_functions_refuse_games_they_do_not_fit() -> None:
     with pytest.raises(ValueError, match="plain two-player game"):
         dirac.with_consensus(GAMES["ns-leakyema"])
     with pytest.raises(ValueError, match="has no teacher"):
