@@ -321,9 +321,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     style = {"formatter_class": argparse.RawDescriptionHelpFormatter}
-    parser = _Parser(
-        prog="gankit", description="Train, sample and evaluate GANs.", epilog=EXAMPLES, **style
-    )
+    parser = _Parser(prog="gankit", description="Train, sample and evaluate GANs.", epilog=EXAMPLES, **style)
     parser.add_argument("--version", action="version", version=f"gankit {gankit.__version__}")
     commands = parser.add_subparsers(dest="command", title="commands")
 

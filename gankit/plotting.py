@@ -23,11 +23,11 @@ COLORS: Mapping[str, str] = MappingProxyType(
         "mm-unit": "#E69F00",
         "hinge": "#CC79A7",
         "ls": "#7F6A3F",
-        "wgan": "#666666",
+        "wgan": "#4D4D4D",
     }
 )
-"""One colour per cost, the same in every figure. The first seven are of the palette of Okabe and Ito (2008), which
-readers with any form of colour blindness can tell apart."""
+"""One colour per cost, the same in every figure. The first seven are of the palette of Okabe and Ito (2008), and the
+others are chosen to lie as far from them and from each other, also to readers with any form of colour blindness."""
 
 STYLE: Mapping[str, object] = MappingProxyType(
     {
@@ -55,7 +55,7 @@ def use_style() -> None:
 
 def color_of(name: str) -> str:
     """The colour of a cost; costs without one of their own are grey."""
-    return COLORS.get(name, "#999999")
+    return COLORS.get(name, "#BBBBBB")
 
 
 def band(
@@ -101,10 +101,12 @@ def tile(images: Tensor, columns: int | None = None, pad: int = 1) -> np.ndarray
         uint8 `[rows, columns]` for grey images, `[rows, columns, 3]` for colour.
 
     Raises:
-        ValueError: if `images` has another shape.
+        ValueError: if `images` has another shape, or `columns` is below 1.
     """
     if images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) == 0:
         raise ValueError(f"images must have shape [N, C, H, W] with C = 1 or 3, got {tuple(images.shape)}")
+    if columns is not None and columns < 1:
+        raise ValueError(f"columns must be at least 1, got {columns}")
     images = images.detach().float().cpu()
     n, c, h, w = images.shape
     columns = min(columns or math.ceil(math.sqrt(n)), n)
