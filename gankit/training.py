@@ -13,6 +13,7 @@ they are logged.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -228,7 +229,7 @@ class Trainer:
             save_every: steps between two checkpoints; the last step is always saved. None: only the last.
             callback: called with the trainer every `callback_every` steps (default: with each row); what it
                 returns, a dict of numbers or arrays, joins the row.
-            progress: show a bar.
+            progress: show a bar (the environment variable TQDM_DISABLE=1 turns every bar off).
 
         Returns:
             The trainer itself.
@@ -250,7 +251,9 @@ class Trainer:
             raise ValueError(f"steps must be at least 0, got {steps}")
         log = checkpoints.Log(Path(out), after=self.steps) if out is not None else None
         last, unchecked = self.steps + steps, []
-        bar = tqdm(total=steps, unit="step", **({} if progress else {"disable": True}))
+        # tqdm's notebook bar does not read its own environment variable.
+        silent = not progress or os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
+        bar = tqdm(total=steps, unit="step", disable=silent)
         self.G.train(), self.D.train()
         with bar, threads_for(self.G, self.D):
             begun = time.perf_counter() - self._seconds

@@ -38,6 +38,8 @@ COSTS = ("ns", "mm", "mm-nsat")
 SETTINGS = {"dropping": "-digits", "saturating": "-digits-saturating"}
 """Setting -> ending of the recipes' names."""
 
+LABELS = {"ns": "NS", "mm": "MM", "mm-nsat": "MM-nsat"}
+
 DEAD = 1e-3
 """A generator gradient below this norm counts as vanished."""
 
@@ -78,7 +80,7 @@ def train(setting: str, seeds: Sequence[int], steps: int | None = None) -> dict[
         steps,
         log_every=5,
         callback=lambda run: measure(run.G, data, judge),
-        callback_every=max(1, steps // 12),
+        callback_every=max(1, steps // 10),
     )
     result: dict[str, Any] = {"wall_time_s": round(time.perf_counter() - begun, 1)}
     for name, key in {
@@ -146,20 +148,23 @@ def summarise(setting: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def draw(result: dict[str, Any]) -> Figure:
-    """Left column: the generator's gradient; right column: D_JS of classes. One row per setting."""
+    """Left: the generator's gradient, with `DEAD` dotted; right: D_JS of classes. One row per setting."""
     use_style()
     figure, axes = plt.subplots(2, 2, figsize=(9, 5.6), sharex="row")
     for row, name in zip(axes, SETTINGS, strict=True):
         setting = result[name]
         for cost in COSTS:
-            style = {"label": cost.upper().replace("NSAT", "nsat"), "color": color_of(cost)}
+            style = {"label": LABELS[cost], "color": color_of(cost)}
             band(row[0], setting["gradient_steps"], np.array(setting[cost]["gradient"]), **style)
             band(row[1], setting["steps"], np.array(setting[cost]["divergence"]), **style)
         row[0].set(yscale="log", ylabel="norm of G's gradient", title=f"{name}: gradient")
         row[1].set(yscale="log", ylabel="$D_{JS}$ of classes (bits)", title=f"{name}: class coverage")
+        row[1].set_yticks([0.01, 0.03, 0.1, 0.3, 0.76], ["0.01", "0.03", "0.1", "0.3", "0.76"])
+        row[1].minorticks_off()
+        row[0].axhline(DEAD, color="black", lw=0.8, ls=":")
         for ax in row:
             ax.set_xlabel("generator steps")
-    axes[0, 0].legend(loc="upper right")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(COSTS))
     return figure
 
 
