@@ -1,6 +1,6 @@
 """The README's picture, taken from the executed first chapter: `python book/readme_figure.py` writes it.
 
-GitHub shows the picture without running the book; a test compares it with the chapter's stored output.
+The picture is seen without running the book; a test compares it with the chapter's stored output.
 """
 
 from __future__ import annotations

