@@ -82,7 +82,24 @@ def write_reference(folder: Path) -> None:
             (folder / page).write_text(text, "utf-8")  # untouched pages need no reading again
 
 
+def write_map(target: Path) -> None:
+    """Write the map of the chapters that exist: title, objectives and time, as each chapter's card states them."""
+    rows = []
+    for notebook in sorted(HERE.glob("[0-9][0-9]_*.ipynb")):
+        text = notebook.with_suffix(".md").read_text("utf-8")
+        title, aims, time = (
+            re.search(pattern, text, re.MULTILINE)
+            for pattern in (r"^# (.+)$", r"^\*\*Objectives\.\*\* (.+)$", r"^\*\*Quick runtime\.\*\* (\d+ s)")
+        )
+        if title and aims and time:
+            rows.append(f"**[{title[1]}]({notebook.name})** ({time[1]})\n: {aims[1]}\n")
+    text = "\n".join(rows)
+    if not target.exists() or target.read_text("utf-8") != text:
+        target.write_text(text, "utf-8")
+
+
 write_reference(HERE / "reference")
+write_map(HERE / "reference" / "map.txt")
 
 html_theme = "sphinx_book_theme"
 html_theme_options = {"use_download_button": True, "use_fullscreen_button": False, "show_navbar_depth": 1}
