@@ -197,12 +197,12 @@ def _table() -> RecipeTable:
         add(
             f"{loss}-digits",
             f"{title} on digits, in a setting where NS drops classes with time",
-            loss=loss, steps=2_500, batch_size=32, z_dim=16, depth=3, d_depth=4,
+            loss=loss, steps=4_000, batch_size=32, z_dim=16, depth=3, d_depth=4,
         )  # fmt: skip
         add(
             f"{loss}-digits-saturating",
             f"{title} on digits, in a setting where minimax saturates (beta1 = 0.9, a large learning rate)",
-            loss=loss, steps=1_500, batch_size=32, z_dim=16, depth=4, width=48, lr=2e-3, beta1=0.9,
+            loss=loss, steps=3_000, batch_size=32, z_dim=16, depth=4, width=48, lr=2e-3, beta1=0.9,
         )  # fmt: skip
         add(
             f"{loss}-ring",
