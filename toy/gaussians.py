@@ -221,7 +221,8 @@ def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with torch.inference_mode():  # gradients are written out: autograd need not keep records
+            yield
     finally:
         torch.set_num_threads(before)
 

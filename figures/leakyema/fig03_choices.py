@@ -133,7 +133,7 @@ def draw(result: dict[str, Any]) -> Figure:
         )
     ax.set(xlabel=r"norm of the generator's mean $\|\mu\|$, averaged over training", xscale="log")
     ax.set_yticks(y, [row["name"] for row in rows], fontsize=8)
-    ax.margins(y=0.01)
+    ax.set_ylim(-0.5, len(rows) - 0.5)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize=8)
     return figure
 

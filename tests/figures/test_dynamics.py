@@ -148,3 +148,13 @@ def test_readings_cover_all_choices() -> None:
 def test_bad_arguments_are_refused(module: ModuleType, arguments: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         module.compute(**arguments)
+
+
+def test_every_reading_lies_inside_the_picture_of_choices() -> None:
+    stored = load("leakyema/fig03_choices")
+    for rows in (stored["readings"][:1], stored["readings"][:6], stored["readings"]):
+        axes = fig03_choices.draw({"readings": rows}).axes[0]
+        bottom, top = axes.get_ylim()
+        heights = [y for line in axes.lines for y in line.get_ydata()]
+        assert bottom + 0.05 < min(heights) and max(heights) < top - 0.05
+        plt.close(axes.figure)
