@@ -156,5 +156,6 @@ def test_every_reading_lies_inside_the_picture_of_choices() -> None:
         axes = fig03_choices.draw({"readings": rows}).axes[0]
         bottom, top = axes.get_ylim()
         heights = [y for line in axes.lines for y in line.get_ydata()]
-        assert bottom + 0.05 < min(heights) and max(heights) < top - 0.05
+        assert bottom + 0.05 < min(heights)
+        assert max(heights) < top - 0.05
         plt.close(axes.figure)
