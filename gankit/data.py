@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gankit.archives import DataError, read_images, resize
 
-__all__ = ["NAMES", "DataError", "Dataset", "cache_root", "data_root", "load"]
+__all__ = ["NAMES", "DataError", "Dataset", "cache_root", "data_root", "load", "mixture"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -336,8 +336,26 @@ _TORCHVISION = {
 NAMES = ("digits", *_TORCHVISION, *_STACKED, *_MIXTURES)
 
 
+def mixture(name: str) -> tuple[Tensor, Tensor, float]:
+    """The exact mixture of Gaussians that `load(name)` draws its points from.
+
+    Args:
+        name: "ring", "spiral" or "gaussian".
+
+    Returns:
+        The means float64 ``[K, 2]``, the weights float64 ``[K]`` on any scale, and the standard deviation of
+        every component.
+
+    Raises:
+        DataError: no such mixture; the message lists those there are.
+    """
+    if name not in _MIXTURES:
+        raise DataError(f"{name!r} is not a mixture of Gaussians; there are {', '.join(_MIXTURES)}")
+    return _MIXTURES[name]()
+
+
 def _points(name: str, n: int, seed: int) -> Dataset:
-    centers, weights, std = _MIXTURES[name]()
+    centers, weights, std = mixture(name)
     generator = torch.Generator().manual_seed(seed)
     labels = torch.multinomial(weights, n, replacement=True, generator=generator)
     noise = torch.randn(n, 2, dtype=torch.float64, generator=generator)
