@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.environment.collectors.toctree import TocTreeCollector
 
 import gankit
 
@@ -120,6 +122,29 @@ def read_plainly(_app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any,
         return "\\|" if code is None else f"{code}\\ {letter}" if letter else code
 
     lines[:] = [PLAIN.sub(mend, line) for line in lines]
+
+
+def number_by_file(collector: TocTreeCollector, env: BuildEnvironment) -> list[str]:
+    """Number a chapter, its equations and its figures by its file's name: 04_dirac_gan is chapter 4.
+
+    Sphinx would count the chapters that exist, so that each new one would renumber those after it.
+    """
+    changed = assign_section_numbers(collector, env)
+    for docname, numbers in env.toc_secnumbers.items():
+        if found := re.match(r"(\d\d)_", docname):
+            for anchor, number in numbers.items():
+                if number:  # sections below a chapter have none
+                    numbers[anchor] = (int(found[1]), *number[1:])
+            env.titles[docname]["secnumber"] = numbers[""]
+            for entry in env.tocs[docname].findall(
+                lambda node: "secnumber" in getattr(node, "attributes", {})
+            ):
+                entry["secnumber"] = numbers[entry["anchorname"]]
+    return changed
+
+
+assign_section_numbers = TocTreeCollector.assign_section_numbers
+TocTreeCollector.assign_section_numbers = number_by_file
 
 
 def setup(app: Sphinx) -> None:

@@ -82,8 +82,8 @@ def draw(result: dict[str, Any]) -> Figure:
             ax.plot(path["average"], path["psi"], color=COLORS["average"], lw=1.2, ls="--", label=label)
         ax.plot(*result["settings"]["start"], "o", color="#000000", ms=5, label="start")
         ax.plot(0, 0, "+", color="#000000", ms=9, label="equilibrium")
-        ax.set(xlabel=r"generator $\theta$", title=title, aspect="equal")
-    axes[0].set_ylabel(r"discriminator $\psi$")
+        ax.set(xlabel=r"generator $\theta$ (no unit)", title=title, aspect="equal")
+    axes[0].set_ylabel(r"discriminator $\psi$ (no unit)")
     axes[1].legend(fontsize=8)
     return figure
 

@@ -30,9 +30,9 @@ def site(book: Path) -> Path:
     return book / "_build" / "html"
 
 
-def test_equations_figures_and_exercises_are_numbered_by_chapter(site: Path) -> None:
+def test_chapters_equations_figures_and_exercises_have_the_number_of_the_file(site: Path) -> None:
     page = (site / "04_dirac_gan.html").read_text("utf-8")
-    for expected in ("Fig. 2.1", 'href="#equation-dirac-game">(2.1)</a>', "Exercise 2.1"):
+    for expected in ("4. The Dirac-GAN", "Fig. 4.1", 'href="#equation-dirac-game">(4.1)</a>', "Exercise 4.1"):
         assert expected in page
     assert 'alt="A curve that circles the origin and never reaches it."' in page
 
