@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import io
 import json
+import re
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -80,6 +82,8 @@ def train(arguments: argparse.Namespace) -> None:
     recipe = dataclasses.replace(recipe, **given)
     seeds = tuple(arguments.seed)
     out = arguments.out or Path("runs") / f"{recipe.name}-seed{'-'.join(map(str, seeds))}"
+    if out.is_file():
+        raise ValueError(f"--out must be a folder, and {out} is a file")
     found = checkpoints.latest(out)
     if found is not None:
         _check_same_run(found, recipe, seeds)
@@ -89,7 +93,7 @@ def train(arguments: argparse.Namespace) -> None:
         print(f"{out}: going on from step {run.steps:,}")
     left = recipe.steps - run.steps
     if left <= 0:
-        print(f"{out}: all {recipe.steps:,} steps are done; give a larger --steps to go on")
+        print(f"{out}: the run is already at step {run.steps:,}; give a larger --steps to go on")
         return
     _write_json(out / "recipe.json", run.recipe)
     run.fit(
@@ -121,7 +125,7 @@ def sample(arguments: argparse.Namespace) -> None:
         picture = picture.repeat(zoom, 0).repeat(zoom, 1)
     with checkpoints.replacing(target) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
-    print(f"{target}: {n} samples of the {arguments.network} at step {run.steps:,}")
+    print(f"{target}: {n} samples of {_network(run, arguments)}")
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -142,7 +146,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         "images": run.images,
         "network": arguments.network,
         "samples": arguments.n,
-        "reference": {"data": reference.name, "images": len(reference)},
+        "reference": {"data": reference.name, "images": len(reference), "classes": run.data.n_classes},
         "sample_seed": arguments.sample_seed,
         "seeds": list(run.seeds),
         "scores": {name: value.detach().cpu().double().tolist() for name, value in scores.items()},
@@ -182,9 +186,9 @@ def _load_run(arguments: argparse.Namespace) -> Trainer:
     """The run in a folder, at its newest checkpoint."""
     found = checkpoints.latest(arguments.folder)
     if found is None:
-        raise CheckpointError(
-            f"there is no checkpoint in {arguments.folder}; `gankit train ... --out` writes one"
-        )
+        runs = sorted({str(path.parent) for path in arguments.folder.glob("*/checkpoint-*.pt")})
+        hint = f"did you mean {' or '.join(runs[:3])}?" if runs else "`gankit train ... --out` writes one"
+        raise CheckpointError(f"there is no checkpoint in {arguments.folder}; {hint}")
     recipe, seeds = _stored_recipe(found)
     return recipe.build(seeds, root=arguments.root, device=arguments.device).load(found)
 
@@ -232,6 +236,17 @@ def _at_most(data: Dataset, n: int) -> Dataset:
     return data.subset(torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:n])
 
 
+def _network(run: Trainer, arguments: argparse.Namespace) -> str:
+    """What was sampled, in words; says so where the average is too young to be of use."""
+    if arguments.network == "generator":
+        return f"the generator at step {run.steps:,}"
+    text = f"the averaged generator (teacher) at step {run.steps:,}"
+    # After 2 / (1 - alpha) steps the initial weights still count for exp(-2), 14 %.
+    if run.steps < 2 / (1 - run.teacher.alpha):
+        text += "; it still remembers its initial weights, and --network generator may look better"
+    return text
+
+
 def _sampler(run: Trainer, arguments: argparse.Namespace):
     network = run.teacher.net if arguments.network == "teacher" else run.G
     return lambda n: gankit.sampling.sample(
@@ -268,6 +283,8 @@ def _table(result: dict[str, Any]) -> str:
     lines.append(f"{'metric':{width}}  " + ("  median  [min, max] over seeds" if many else "   value"))
     for name, value in result["scores"].items():
         text = f"{np.median(value):8.4g}"
+        if name.endswith("_covered"):
+            text += f" of {result['reference']['classes']}"
         if many:
             text += f"  [{np.min(value):.4g}, {np.max(value):.4g}]"
         lines.append(f"{name:{width}}  {text}")
@@ -315,8 +332,18 @@ def _type_of(f: dataclasses.Field) -> Callable[[str], Any]:
 class _Parser(argparse.ArgumentParser):
     """A parser that says in one line what is wrong; argparse would print every flag first."""
 
+    flags: tuple[str, ...] = ()
+    """Flags of all commands, to guess what a misspelt one means."""
+
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}; `{self.prog} --help` lists what there is\n")
+        unknown = message.partition("unrecognized arguments: ")[2].split()
+        near = [
+            flag
+            for word in unknown
+            for flag in difflib.get_close_matches(word.partition("=")[0], self.flags, n=1)
+        ]
+        hint = f"did you mean {' '.join(near)}?" if near else f"`{self.prog} --help` lists what there is"
+        self.exit(2, f"{self.prog}: error: {message}; {hint}\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -412,6 +439,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("name", help="digits or mnist")
     command.set_defaults(run=train_classifier)
+    usages = "".join(command.format_usage() for command in commands.choices.values())
+    parser.flags = tuple(sorted(set(re.findall(r"--[a-z0-9-]+", usages))))
     return parser
 
 

@@ -163,7 +163,9 @@ class Dataset:
         Returns:
             float32 ``[*indices.shape, *shape]`` and int64 ``[*indices.shape]``.
         """
-        return self.normalise(self.images[indices]), self.labels[indices]
+        flat = indices.flatten()
+        images = self.images.index_select(0, flat).reshape(*indices.shape, *self.shape)
+        return self.normalise(images), self.labels.index_select(0, flat).reshape(indices.shape)
 
     def with_weights(self, weights: Tensor | None) -> "Dataset":
         """The same samples, drawn in proportion to `weights`.

@@ -126,9 +126,10 @@ class StackedLinear(nn.Module):
         self.bias = nn.Parameter(torch.stack(bias)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
+        # Columns are samples: W x + b. Weight gradients then come out in the order of the weights.
         if self.bias is None:
-            return torch.bmm(x, self.weight.mT)
-        return torch.baddbmm(self.bias[:, None, :], x, self.weight.mT)
+            return torch.bmm(self.weight, x.mT).mT
+        return torch.baddbmm(self.bias[:, :, None], self.weight, x.mT).mT
 
     def extra_repr(self) -> str:
         s, n_out, n_in = self.weight.shape
