@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from figures.provenance import command_line, rounded, stamp
 from gankit.plotting import use_style
@@ -39,7 +40,7 @@ def compute(points: int = 200) -> dict[str, Any]:
         "alpha" and "beta", the axes of "surfaces" (``[alpha][beta]`` per game, per unit of time, thinned out to at
         most 50 x 50); "summary" from the full grid: "highest" and "lowest" value, the seconds it took, whether it is
         negative everywhere, the largest rate on each "edge" (at a distance of 1e-6, and alpha = 1e-250 for the edge
-        alpha = 0, which is reached as slowly as 1 / log), and the "fastest" rate with its alpha and beta;
+        alpha = 0, which unit gain reaches as slowly as 1 / log), and the "fastest" rate with its alpha and beta;
         "settings"; "provenance".
 
     Raises:
@@ -87,15 +88,21 @@ def compute(points: int = 200) -> dict[str, Any]:
 def draw(result: dict[str, Any], games: tuple[str, ...] = ("ns-leakyema", "wgan-leakyema")) -> Figure:
     """One panel per game, from the result of :func:`compute`; a dot marks the fastest rate.
 
+    The panels of one loss share a colour scale, so that its two averages can be compared.
+
     Args:
         result: from :func:`compute`.
         games: keys of `TITLES`; the default are the paper's two.
     """
     use_style()
     figure, axes = plt.subplots(1, len(games), figsize=(4.4 * len(games), 3.6), squeeze=False)
+    surfaces = {name: np.array(result["surfaces"][name]) for name in games}
     for ax, name in zip(axes[0], games, strict=True):
-        surface = np.array(result["surfaces"][name])
-        filled = ax.contourf(result["alpha"], result["beta"], surface.T, levels=20, cmap="viridis")
+        loss = name.split("-")[0]
+        same_loss = [surface for other, surface in surfaces.items() if other.split("-")[0] == loss]
+        lowest, highest = min(map(np.min, same_loss)), max(map(np.max, same_loss))
+        levels = MaxNLocator(21).tick_values(lowest, highest)
+        filled = ax.contourf(result["alpha"], result["beta"], surfaces[name].T, levels=levels, cmap="viridis")
         best = result["summary"][name]["fastest"]
         ax.plot(best["alpha"], best["beta"], "o", mfc="#FFFFFF", mec="#000000", ms=7, clip_on=False, zorder=5)
         ax.set(
