@@ -339,7 +339,7 @@ def test_digits_are_measured_by_a_classifier_that_is_trained_once(gankit, done, 
     result = json.loads((done / "evaluation.json").read_text())
     assert list(result["scores"]) == ["classes_covered", "D_JS[classes]", "FD[digits classifier]"]
     covered, *others = lines
-    assert covered.endswith(f"{result['scores']['classes_covered']} of 10")
+    assert covered.endswith(f" {result['scores']['classes_covered']:.0f} of 10")
     assert [line.split()[-1] for line in others] == [f"{v:.4g}" for v in list(result["scores"].values())[1:]]
     expected = {
         "recipe": "ns-digits", "step": 8, "images": 8 * 32, "network": "teacher", "samples": 200,
