@@ -242,17 +242,7 @@ def ns_add(a: float) -> Loss:
     Raises:
         ValueError: if a is negative (some weights would be) or not finite.
     """
-    _check_offset(a)
-
-    def factor(logits: Tensor) -> Tensor:
-        _, q = _probabilities(_logits("fake_logits", logits).detach())
-        return _mean(q) / (a + _mean(q) + EPS)
-
-    def g_loss(logits: Tensor) -> Tensor:
-        f = _logits("fake_logits", logits)
-        return factor(f) * (g_ns(f) - a * f.mean(-1))
-
-    return Loss(f"ns-add-{a:g}", d_logistic, g_loss, lambda f: factor(f)[..., None] * (w_ns(f) + a))
+    return _add(f"ns-add-{a:g}", g_ns, w_ns, a)
 
 
 def mm_nsat_add(a: float) -> Loss:
@@ -261,17 +251,26 @@ def mm_nsat_add(a: float) -> Loss:
     Raises:
         ValueError: if a is negative (some weights would be) or not finite.
     """
-    _check_offset(a)
+    return _add(f"mm-nsat-add-{a:g}", g_mm, w_mm, a)
+
+
+def _add(
+    name: str, g_loss: Callable[[Tensor], Tensor], g_weight: Callable[[Tensor], Tensor], a: float
+) -> Loss:
+    """A cost whose weight w becomes w + a, at the size of the non-saturating gradient."""
+    if not 0 <= a < float("inf"):
+        raise ValueError(f"a is added to every sample's weight and must be at least 0 and finite, got {a}")
 
     def factor(logits: Tensor) -> Tensor:
-        s, q = _probabilities(_logits("fake_logits", logits).detach())
-        return _mean(q) / (a + _mean(s) + EPS)
+        f = _logits("fake_logits", logits).detach()
+        return _mean(w_ns(f)) / (a + _mean(g_weight(f)) + EPS)
 
-    def g_loss(logits: Tensor) -> Tensor:
-        f = _logits("fake_logits", logits)
-        return factor(f) * (g_mm(f) - a * f.mean(-1))
-
-    return Loss(f"mm-nsat-add-{a:g}", d_logistic, g_loss, lambda f: factor(f)[..., None] * (w_mm(f) + a))
+    return Loss(
+        name,
+        d_logistic,
+        g_loss=lambda f: factor(f) * (g_loss(f) - a * _mean(_logits("fake_logits", f))),
+        g_weight=lambda f: factor(f)[..., None] * (g_weight(f) + a),
+    )
 
 
 # --- Pieces ---------------------------------------------------------------------------------------------------
@@ -350,11 +349,6 @@ def _asinh_exp(x: Tensor) -> Tensor:
     # The slope e^x / sqrt(e^2x + 1) = sqrt(sigmoid(2x)) is written down: autograd would form inf / inf.
     slope = torch.exp(logsigmoid(2 * x.detach()) / 2)
     return _value_with_slope_of(value, slope * x)
-
-
-def _check_offset(a: float) -> None:
-    if not 0 <= a < float("inf"):
-        raise ValueError(f"a is added to every sample's weight and must be at least 0 and finite, got {a}")
 
 
 # --- The table ------------------------------------------------------------------------------------------------
