@@ -105,7 +105,7 @@ def compute(n_seeds: int | None = None, steps: int | None = None) -> dict[str, A
 
     Args:
         n_seeds: seeds 0..n_seeds-1 for each cost; 10 at quick scale and 20 at full.
-        steps: generator steps of each setting; by default 2,100 and 1,100 at quick scale, and the recipes' own
+        steps: generator steps of each setting; by default 2,250 and 1,200 at quick scale, and the recipes' own
             4,000 and 3,000 at full.
 
     Returns:
@@ -127,7 +127,7 @@ def compute(n_seeds: int | None = None, steps: int | None = None) -> dict[str, A
 def default_steps(setting: str) -> int:
     """Generator steps of a setting: what shows the effect in half a minute, or the recipe's number at full scale."""
     return scale(
-        quick={"dropping": 2_100, "saturating": 1_100}[setting], full=recipes["ns" + SETTINGS[setting]].steps
+        quick={"dropping": 2_250, "saturating": 1_200}[setting], full=recipes["ns" + SETTINGS[setting]].steps
     )
 
 
