@@ -11,6 +11,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 CONDA_NAMES = {"torch": "pytorch"}  # where conda-forge calls a package otherwise than PyPI does
+PIP_ONLY = {"prdc", "torch-fidelity"}  # not on conda-forge
 FRAME = {"python", "pip"}  # what conda provides before any requirement counts
 
 
@@ -38,9 +39,12 @@ def test_conda_asks_for_what_pyproject_asks_for() -> None:
         x for x in environment["dependencies"] if isinstance(x, str) and re.split("[=<>]", x)[0] not in FRAME
     ]
     conda = {requirement.name: requirement.specifier for requirement in map(Requirement, listed)}
-    assert conda == {CONDA_NAMES.get(name, name): x.specifier for name, x in declared().items()}
+    [pip] = [x["pip"] for x in environment["dependencies"] if isinstance(x, dict)]
+    assert pip[-1] == "-e ."
+    asked = conda | {requirement.name: requirement.specifier for requirement in map(Requirement, pip[:-1])}
+    assert asked == {CONDA_NAMES.get(name, name): x.specifier for name, x in declared().items()}
+    assert {Requirement(line).name for line in pip[:-1]} == PIP_ONLY
     assert len(listed) == len(conda), "a package is listed twice"
-    assert [x for x in environment["dependencies"] if isinstance(x, dict)] == [{"pip": ["-e ."]}]
 
 
 def test_conda_uses_a_python_that_pyproject_allows() -> None:
