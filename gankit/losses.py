@@ -30,6 +30,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu, softplus
 
+from gankit import distributed
+
 EPS = 1e-20
 """Smallest denominator of a rescaling factor: R never exceeds 1 / EPS (algorithm 1). It is far below any
 probability that float32 training meets, so it prevents division by zero and changes nothing else."""
@@ -268,7 +270,7 @@ def _add(
     return Loss(
         name,
         d_logistic,
-        g_loss=lambda f: factor(f) * (g_loss(f) - a * _mean(_logits("fake_logits", f))),
+        g_loss=lambda f: factor(f) * (g_loss(f) - a * _logits("fake_logits", f).mean(-1)),
         g_weight=lambda f: factor(f)[..., None] * (g_weight(f) + a),
     )
 
@@ -333,8 +335,9 @@ def _probabilities(f: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _mean(x: Tensor) -> Tensor:
-    """Mean over the minibatch."""
-    return x.mean(-1)
+    """Mean over the minibatch, and over the minibatches of all processes where several train together: a factor
+    from one process's part alone would change the weights of samples in different parts (appendix H)."""
+    return distributed.mean(x.mean(-1))
 
 
 def _value_with_slope_of(value: Tensor, slope_of: Tensor) -> Tensor:
