@@ -125,7 +125,7 @@ def command_line(
     *,
     name: str,
     description: str,
-    options: Mapping[str, tuple[int, str]],
+    options: Mapping[str, tuple[int | str, str]],
     arguments: Sequence[str] | None = None,
 ) -> Path:
     """Run a figure module from a shell: compute, write the result, draw it if asked to.
@@ -135,7 +135,7 @@ def command_line(
         draw: called with the result.
         name: the result's path below `RESULTS`, without its ending; by default it goes below runs/figures instead.
         description: the first lines of ``--help``.
-        options: integers that `compute` takes: name -> (default, explanation).
+        options: numbers and words that `compute` takes: name -> (default, explanation).
         arguments: the command line; None for that of the process.
 
     Returns:
@@ -146,7 +146,10 @@ def command_line(
     )
     for option, (default, explanation) in options.items():
         parser.add_argument(
-            f"--{option}", type=int, default=default, help=f"{explanation} (default: {default})"
+            f"--{option.replace('_', '-')}",
+            type=type(default),
+            default=default,
+            help=f"{explanation} (default: {default})",
         )
     parser.add_argument(
         "--out",

@@ -24,7 +24,7 @@ from gankit.checkpoints import CheckpointError
 from gankit.data import Dataset
 from gankit.metrics.evaluate import evaluate_classes, evaluate_pixels, evaluate_points
 from gankit.recipes import Recipe, from_dict, recipes
-from gankit.training import Diverged, Trainer
+from gankit.training import Diverged, Trainer, pick_device
 
 EXAMPLES = """\
 examples:
@@ -174,7 +174,11 @@ def list_recipes(arguments: argparse.Namespace) -> None:
 def train_classifier(arguments: argparse.Namespace) -> None:
     """Train a classifier and keep it in the cache."""
     judge = classifier.train_and_cache(
-        arguments.name, root=arguments.root, device=arguments.device, progress=not arguments.quiet
+        arguments.name,
+        root=arguments.root,
+        device=pick_device(arguments.device),
+        progress=not arguments.quiet,
+        download=arguments.download,
     )
     print(f"{arguments.name}: test accuracy {judge.test_accuracy:.2%}")
 
@@ -438,6 +442,7 @@ def _parser() -> argparse.ArgumentParser:
         "classifier", parents=[common], help="train the classifier that evaluation uses"
     )
     command.add_argument("name", help="digits or mnist")
+    command.add_argument("--download", action="store_true", help="fetch the dataset if it is missing")
     command.set_defaults(run=train_classifier)
     usages = "".join(command.format_usage() for command in commands.choices.values())
     parser.flags = tuple(sorted(set(re.findall(r"--[a-z0-9-]+", usages))))

@@ -12,6 +12,7 @@ replica its own gradient, and Adam works element by element, so ten seeds cost l
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -188,14 +189,14 @@ def _check_same_structure(modules: Sequence[nn.Module]) -> None:
             )
 
 
-class ReplicaAdam(torch.optim.Optimizer):
+class ReplicaAdam(torch.optim.Adam):
     """Adam on stacked parameters, with learning rates and betas that may differ between replicas.
 
-    `torch.optim.Adam` takes one number for a whole tensor; here each of the S leading rows has its own. Used
-    only where they differ: the library's fused form is faster.
+    PyTorch's fused Adam takes one learning rate and one pair of betas for a tensor. Neighbouring replicas of equal
+    settings are therefore handed to it as a parameter group of their own, a view of their rows.
 
     Args:
-        params: parameters of shape `[S, ...]`.
+        params: parameters of shape `[S, ...]`, on the device where they will stay.
         lr, beta1, beta2: a number, or S numbers.
         eps: Adam's epsilon.
 
@@ -213,34 +214,25 @@ class ReplicaAdam(torch.optim.Optimizer):
         beta2: float | Sequence[float],
         eps: float = 1e-8,
     ) -> None:
-        params = list(params)
-        self.settings = {"lr": lr, "beta1": beta1, "beta2": beta2}
-        for name, value in self.settings.items():
-            if not isinstance(value, int | float) and len(value) != params[0].shape[0]:
-                raise ValueError(
-                    f"{name} must be one number or one per replica ({params[0].shape[0]}), got {len(value)}"
-                )
-        super().__init__(params, {"eps": eps})
+        self.stacked = list(params)
+        s = self.stacked[0].shape[0]
+        columns = []
+        for name, value in {"lr": lr, "beta1": beta1, "beta2": beta2}.items():
+            column = [value] * s if isinstance(value, int | float) else list(value)
+            if len(column) != s:
+                raise ValueError(f"{name} must be one number or one per replica ({s}), got {len(column)}")
+            columns.append(column)
+        self.rows: list[slice] = []
+        groups = []
+        for (lr, *betas), replicas in itertools.groupby(enumerate(zip(*columns, strict=True)), lambda x: x[1]):
+            first = next(replicas)[0]
+            rows = slice(first, first + 1 + sum(1 for _ in replicas))
+            self.rows.append(rows)
+            groups.append({"params": [p.detach()[rows] for p in self.stacked], "lr": lr, "betas": tuple(betas)})
+        super().__init__(groups, eps=eps, fused=True)
 
-    def _rows(self, name: str, p: Tensor) -> Tensor:
-        value = torch.as_tensor(self.settings[name], dtype=torch.float64).to(p)
-        return value.reshape(-1, *[1] * (p.ndim - 1))
-
-    @torch.no_grad()
     def step(self, closure: None = None) -> None:
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if not state:
-                    state["step"] = torch.zeros((), dtype=p.dtype, device=p.device)
-                    state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
-                    # Kept with the state so that a step makes no new small tensors.
-                    state |= {name: self._rows(name, p) for name in self.settings}
-                beta1, beta2 = state["beta1"], state["beta2"]
-                t = state["step"].add_(1)
-                m = state["exp_avg"].lerp_(p.grad, (1 - beta1).expand_as(p))
-                v = state["exp_avg_sq"].mul_(beta2).addcmul_(p.grad, p.grad * (1 - beta2))
-                denominator = (v.sqrt() / (1 - beta2**t).sqrt()).add_(group["eps"])
-                p.addcdiv_(m * (-state["lr"] / (1 - beta1**t)), denominator)
+        for group, rows in zip(self.param_groups, self.rows, strict=True):
+            for view, p in zip(group["params"], self.stacked, strict=True):
+                view.grad = None if p.grad is None else p.grad[rows]
+        super().step()

@@ -29,18 +29,20 @@ class R1:
     """gamma / 2 times the mean squared gradient norm on real samples (zero-centred penalty).
 
     Attributes:
-        gamma: strength, at least 0. The sample-weighting paper's lambda (figure 18) is gamma / 2.
+        gamma: strength, at least 0; in an ensemble also a tuple, one number per replica.
 
     Source: Mescheder, Geiger and Nowozin 2018, equation 9.
     """
 
-    gamma: float
+    gamma: float | tuple[float, ...]
 
     def __post_init__(self) -> None:
-        _check_strength("gamma", self.gamma)
+        for value in [self.gamma] if isinstance(self.gamma, int | float) else self.gamma:
+            _check_strength("gamma", value)
 
     def __call__(self, score: Score, real: Tensor, fake: Tensor, streams: Streams) -> Tensor:
-        return self.gamma / 2 * _squared_gradient_norm(score, real).mean(-1)
+        penalty = _squared_gradient_norm(score, real).mean(-1) / 2
+        return penalty * torch.as_tensor(self.gamma, dtype=penalty.dtype, device=penalty.device)
 
 
 @dataclass(frozen=True)
