@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.func import grad
 
+import gankit as gk
 from gankit import losses as L
 from gankit.losses import losses, per_replica, unit_rescaling
 
@@ -148,6 +149,44 @@ def test_mm_nsat_is_minimax_at_the_size_of_the_non_saturating_gradient(logits):
     torch.testing.assert_close(nsat.norm() / mm.norm(), L.mm_nsat_factor(f), rtol=1e-9, atol=0)
     # Mean weights, and so the first-order sizes of the two gradients, agree (up to EPS / m, here at most 1e-7).
     torch.testing.assert_close(L.w_mm_nsat(f).mean(), L.w_ns(f).mean(), rtol=2e-7, atol=0)
+
+
+def generator_gradient(cost, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Gradient of a cost in the parameters of a small generator, flat, and the logits it was taken at."""
+    G, D = gk.models.mlp((1, 4, 4), z_dim=3, depth=3, width=8, seed=1)
+    G, D = G.double(), D.double()
+    z = torch.randn(32, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    logits = scale * D(G(z))
+    gradient = torch.autograd.grad(cost(logits), tuple(G.parameters()))
+    return torch.cat([g.flatten() for g in gradient]), logits.detach()
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    return torch.dot(a / a.norm(), b / b.norm()).item()
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0, 40.0])
+def test_through_a_network_mm_nsat_is_parallel_to_mm_and_r_times_as_long(scale):
+    mm, logits = generator_gradient(L.g_mm, scale)
+    nsat, _ = generator_gradient(L.g_mm_nsat, scale)
+    ns, _ = generator_gradient(L.g_ns, scale)
+    assert cosine(mm, nsat) == pytest.approx(1, abs=1e-6)
+    assert (nsat.norm() / mm.norm()).item() == pytest.approx(L.mm_nsat_factor(logits).item(), rel=1e-9)
+    if scale == 40:  # logits that spread: NS is another direction, or the test would say nothing
+        assert cosine(mm, ns) < 0.99
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0, 40.0])
+def test_importance_weighted_ns_is_parallel_to_mm(scale):
+    """Hu et al. 2017, equation 22: NS samples weighted by s / (1 - s), normalised over the minibatch (appendix D)."""
+
+    def importance_weighted_ns(f: Tensor) -> Tensor:
+        ratio = f.detach().exp()  # s / (1 - s)
+        return (ratio / ratio.sum() * torch.nn.functional.softplus(-f)).sum()
+
+    mm, _ = generator_gradient(L.g_mm, scale)
+    weighted, _ = generator_gradient(importance_weighted_ns, scale)
+    assert cosine(mm, weighted) == pytest.approx(1, abs=1e-6)
 
 
 @given(st.floats(0, 1), st.lists(st.floats(-20, 20), min_size=1, max_size=10))
