@@ -165,18 +165,18 @@ def cosine(a: Tensor, b: Tensor) -> float:
     return torch.dot(a / a.norm(), b / b.norm()).item()
 
 
-@pytest.mark.parametrize("scale", [1.0, 10.0, 40.0])
+@pytest.mark.parametrize("scale", [1.0, 40.0, 200.0])
 def test_through_a_network_mm_nsat_is_parallel_to_mm_and_r_times_as_long(scale):
     mm, logits = generator_gradient(L.g_mm, scale)
     nsat, _ = generator_gradient(L.g_mm_nsat, scale)
     ns, _ = generator_gradient(L.g_ns, scale)
     assert cosine(mm, nsat) == pytest.approx(1, abs=1e-6)
     assert (nsat.norm() / mm.norm()).item() == pytest.approx(L.mm_nsat_factor(logits).item(), rel=1e-9)
-    if scale == 40:  # logits that spread: NS is another direction, or the test would say nothing
+    if scale == 200:  # logits that spread: NS is another direction, or the test would say nothing
         assert cosine(mm, ns) < 0.99
 
 
-@pytest.mark.parametrize("scale", [1.0, 10.0, 40.0])
+@pytest.mark.parametrize("scale", [1.0, 40.0, 200.0])
 def test_importance_weighted_ns_is_parallel_to_mm(scale):
     """Hu et al. 2017, equation 22: NS samples weighted by s / (1 - s), normalised over the minibatch (appendix D)."""
 
