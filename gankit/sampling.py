@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -141,29 +142,76 @@ def sample(
     Raises:
         ValueError: if n or batch_size is below 1, or `labels` does not hold n labels.
     """
-    if n < 1 or batch_size < 1:
-        raise ValueError(f"n and batch_size must be at least 1, got {n} and {batch_size}")
-    if labels is not None and labels.shape != (n,):
-        raise ValueError(f"labels must have shape ({n},), one per sample, got {tuple(labels.shape)}")
-    lead = lead_shape(G)
-    streams = Streams([seed] * (lead[0] if lead else 1), lead, next(G.parameters()).device, name="sample")
-    # All z at once, so that the samples do not depend on batch_size.
-    z = (
-        streams.normal(n, G.z_dim)
-        if truncation is None
-        else truncated_normal(streams, truncation, n, G.z_dim)
-    )
-    n_classes = getattr(G, "n_classes", 0)
-    if n_classes:
-        y = streams.integers(n_classes, n) if labels is None else labels.to(z.device).expand(*lead, n)
-    was_training = G.training
-    G.eval()
-    try:
+    parts = Sampler(G, seed, labels, truncation).batches(n, batch_size)
+    return torch.cat([images for images, _ in parts], len(lead_shape(G)))
+
+
+@dataclass(frozen=True, eq=False)
+class Sampler:
+    """The samples that `sample` draws, batch by batch: many do not fit in memory, and processes share them out.
+
+    All batches come from one stream of z, so the samples are the same however many processes make them.
+
+    Attributes:
+        G, seed, labels, truncation: as for `sample`.
+    """
+
+    G: nn.Module
+    seed: int = 0
+    labels: Tensor | None = None
+    truncation: float | None = None
+
+    def __call__(self, n: int) -> Tensor:
+        """n samples at once: `sample`."""
+        return sample(self.G, n, seed=self.seed, labels=self.labels, truncation=self.truncation)
+
+    @torch.no_grad()
+    def batches(
+        self, n: int, batch_size: int = 1000, part: slice = slice(None)
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """n samples in batches.
+
+        Args:
+            n: number of samples per replica, at least 1.
+            batch_size: samples in each batch; the last may be smaller.
+            part: which of the `ceil(n / batch_size)` batches to make.
+
+        Yields:
+            Samples `[*lead, batch_size, *shape]`, and the labels `[*lead, batch_size]` that a conditional generator
+            was given, or None.
+
+        Raises:
+            ValueError: if n or batch_size is below 1, or `labels` does not hold n labels.
+        """
+        if n < 1 or batch_size < 1:
+            raise ValueError(f"n and batch_size must be at least 1, got {n} and {batch_size}")
+        if self.labels is not None and self.labels.shape != (n,):
+            raise ValueError(f"labels must have shape ({n},), one per sample, got {tuple(self.labels.shape)}")
+        lead = lead_shape(self.G)
         dim = len(lead)
-        parts = [
-            generate(G, part, y.narrow(dim, start, part.shape[dim]) if n_classes else None)
-            for start, part in zip(range(0, n, batch_size), z.split(batch_size, dim), strict=True)
-        ]
-    finally:
-        G.train(was_training)
-    return torch.cat(parts, dim)
+        device = next(self.G.parameters()).device
+        streams = Streams([self.seed] * (lead[0] if lead else 1), lead, device, name="sample")
+        # All z at once, so that the samples depend neither on batch_size nor on part.
+        z = (
+            streams.normal(n, self.G.z_dim)
+            if self.truncation is None
+            else truncated_normal(streams, self.truncation, n, self.G.z_dim)
+        )
+        n_classes = getattr(self.G, "n_classes", 0)
+        y = None
+        if n_classes:
+            y = (
+                streams.integers(n_classes, n)
+                if self.labels is None
+                else self.labels.to(device).expand(*lead, n)
+            )
+        for start in range(0, n, batch_size)[part]:
+            length = min(batch_size, n - start)
+            labels = None if y is None else y.narrow(dim, start, length)
+            was_training = self.G.training
+            self.G.eval()
+            try:
+                images = generate(self.G, z.narrow(dim, start, length), labels)
+            finally:
+                self.G.train(was_training)
+            yield images, labels

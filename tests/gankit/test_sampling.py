@@ -1,10 +1,11 @@
 import pytest
 import torch
 from scipy import stats
+from torch import nn
 
 from gankit import models
 from gankit.ensemble import pair
-from gankit.sampling import Streams, sample, truncated_normal
+from gankit.sampling import Sampler, Streams, sample, truncated_normal
 
 
 def test_a_replicas_numbers_depend_on_its_own_seed_alone():
@@ -96,3 +97,46 @@ def test_bad_numbers_are_refused(arguments, sentence):
 def test_seeds_must_not_be_negative():
     with pytest.raises(ValueError, match="at least 0"):
         Streams([-1], (), "cpu")
+
+
+class Conditional(nn.Module):
+    """Samples are z times the class, so that each tells what it was made of."""
+
+    z_dim, n_classes = 2, 3
+
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Parameter(torch.ones(()))
+
+    def forward(self, z, labels):
+        return self.one * z * labels[..., None]
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_batches_are_stretches_of_the_same_samples(conditional):
+    """Any part of the batches, made alone, is what it is among the others, labels too."""
+    G = Conditional() if conditional else pair(lambda s: models.mlp((2,), width=8, seed=s), [0, 1])[0]
+    dim = 0 if conditional else 1
+    sampler = Sampler(G, seed=4, truncation=0.7)
+    every = list(sampler.batches(25, 10))
+    assert [images.shape[dim] for images, _ in every] == [10, 10, 5]
+    torch.testing.assert_close(torch.cat([images for images, _ in every], dim), sampler(25))
+    torch.testing.assert_close(sampler(25), sample(G, 25, seed=4, truncation=0.7, batch_size=9))
+    for part in (slice(0, 1), slice(1, 3), slice(2, 2)):
+        alone = list(sampler.batches(25, 10, part))
+        assert len(alone) == len(every[part])
+        for (a, a_labels), (b, b_labels) in zip(alone, every[part], strict=True):
+            assert torch.equal(a, b)
+            assert (a_labels is None) == (b_labels is None) == (not conditional)
+            assert not conditional or torch.equal(a_labels, b_labels)
+    if conditional:
+        zeros = torch.cat([y for _, y in every]) == 0
+        assert torch.equal((torch.cat([x for x, _ in every]) == 0).all(-1), zeros)
+        assert 0 < zeros.sum() < 25
+
+
+def test_sampling_batch_by_batch_leaves_the_mode_alone_between_batches():
+    G, _ = models.dcgan((1, 8, 8), z_dim=3, width=2)
+    G.train()
+    for _ in Sampler(G).batches(4, 2):
+        assert G.training
