@@ -224,11 +224,13 @@ class ReplicaAdam(torch.optim.Adam):
             columns.append(column)
         self.rows: list[slice] = []
         groups = []
-        for (lr, *betas), replicas in itertools.groupby(enumerate(zip(*columns, strict=True)), lambda x: x[1]):
-            first = next(replicas)[0]
-            rows = slice(first, first + 1 + sum(1 for _ in replicas))
+        start = 0
+        for (lr, *betas), equal in itertools.groupby(zip(*columns, strict=True)):
+            rows = slice(start, start := start + len(list(equal)))
             self.rows.append(rows)
-            groups.append({"params": [p.detach()[rows] for p in self.stacked], "lr": lr, "betas": tuple(betas)})
+            groups.append(
+                {"params": [p.detach()[rows] for p in self.stacked], "lr": lr, "betas": tuple(betas)}
+            )
         super().__init__(groups, eps=eps, fused=True)
 
     def step(self, closure: None = None) -> None:

@@ -21,7 +21,7 @@ from gankit import models
 from gankit.ensemble import pair
 from gankit.losses import losses
 from gankit.optim import SGD, Adam, Optimizer, RMSProp
-from gankit.penalties import R1, Penalty, WganGP
+from gankit.penalties import R1, ClipWeights, Dragan, Orthogonal, Penalty, Projection, WeightPenalty, WganGP
 from gankit.teacher import EMA, SOURCES, Leak
 from gankit.training import Trainer
 
@@ -69,6 +69,9 @@ class Recipe:
     leak_source: str = _setting(f"LeakyEMA: {', '.join(s for s in SOURCES if s != 'async-model')}", "sync")
     r1: float = _setting("strength gamma of the R1 penalty, 0 for none", 0.0)
     wgan_gp: float = _setting("strength of the WGAN-GP penalty, 0 for none", 0.0)
+    dragan: float = _setting("strength of the DRAGAN penalty, 0 for none", 0.0)
+    orthogonal: float = _setting("strength of the orthogonal penalty on G's weights, 0 for none", 0.0)
+    clip: float = _setting("D's weights are clipped to [-clip, clip] (WGAN), 0 for no clipping", 0.0)
 
     def __post_init__(self) -> None:
         losses[self.loss]
@@ -85,7 +88,8 @@ class Recipe:
             if name not in takes:
                 flag = f"--{name.replace('_', '-')} none"
                 raise ValueError(f"model {self.model!r} has no {name}, got {value}; {flag} unsets it")
-        self.optimizers(), self.ema(), self.leak(), self.penalties()  # each checks its own numbers
+        # Each checks its own numbers.
+        self.optimizers(), self.ema(), self.leak(), self.penalties(), self.g_penalties(), self.projections()
 
     def networks(self, shape: tuple[int, ...], seed: int) -> tuple[nn.Module, nn.Module]:
         """(G, D) for samples of this shape, with initial weights drawn from `seed`."""
@@ -118,8 +122,16 @@ class Recipe:
         return leak if self.leak_beta else None
 
     def penalties(self) -> list[Penalty]:
-        """Penalties of the discriminator."""
-        return [P(w) for P, w in ((R1, self.r1), (WganGP, self.wgan_gp)) if w]
+        """Penalties of the discriminator's slope."""
+        return [P(w) for P, w in ((R1, self.r1), (WganGP, self.wgan_gp), (Dragan, self.dragan)) if w]
+
+    def g_penalties(self) -> list[WeightPenalty]:
+        """Penalties of the generator's weights."""
+        return [Orthogonal(self.orthogonal)] if self.orthogonal else []
+
+    def projections(self) -> list[Projection]:
+        """What happens to the discriminator's weights after a step."""
+        return [ClipWeights(self.clip)] if self.clip else []
 
     def build(
         self,
@@ -157,6 +169,8 @@ class Recipe:
             ema=self.ema(),
             leak=self.leak(),
             penalties=self.penalties(),
+            g_penalties=self.g_penalties(),
+            projections=self.projections(),
             device=device,
             recipe=dataclasses.asdict(self) | {"seeds": list(seeds)},
         )

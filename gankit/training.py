@@ -30,7 +30,7 @@ from gankit.data import Dataset
 from gankit.ensemble import Ensemble, lead_shape
 from gankit.losses import Loss, losses, per_replica, unit_rescaling
 from gankit.optim import Adam, Optimizer
-from gankit.penalties import Penalty
+from gankit.penalties import Penalty, Projection, WeightPenalty
 from gankit.sampling import Streams, generate, score
 from gankit.teacher import EMA, Leak, Teacher, leak_batch
 
@@ -56,7 +56,9 @@ class Trainer:
         g_optimizer, d_optimizer: settings of the optimisers (`gankit.optim`).
         ema: decay of the averaged generator (`run.teacher`).
         leak: replace real samples by the teacher's (LeakyEMA), or None.
-        penalties: added to the discriminator's cost (`gankit.penalties`).
+        penalties: of D's slope, added to the discriminator's cost (`gankit.penalties`).
+        g_penalties: of G's weights, added to the generator's cost.
+        projections: applied to D after each of its steps (`ClipWeights`).
         device: "auto" takes a GPU where there is one.
         recipe: a JSON-able dict stored in checkpoints, so that a run can be rebuilt from its folder.
 
@@ -85,6 +87,8 @@ class Trainer:
         ema: EMA = EMA(),
         leak: Leak | None = None,
         penalties: Sequence[Penalty] = (),
+        g_penalties: Sequence[WeightPenalty] = (),
+        projections: Sequence[Projection] = (),
         device: str | torch.device = "auto",
         recipe: dict[str, Any] | None = None,
     ) -> None:
@@ -100,6 +104,7 @@ class Trainer:
         self.streams = Streams(self.seeds, self.lead, self.device)
         self.batch_size, self.n_dis = batch_size, n_dis
         self.leak, self.penalties = leak, tuple(penalties)
+        self.g_penalties, self.projections = tuple(g_penalties), tuple(projections)
         self.recipe = recipe
         _check_fit(self)
         self.g_params = [p for p in G.parameters() if p.requires_grad]
@@ -140,6 +145,8 @@ class Trainer:
         )
         gradient = torch.autograd.grad((cost + penalty).sum(), self.d_params)
         descend(self.d_opt, self.d_params, gradient)
+        for project in self.projections:
+            project(self.D)
         return {
             "d_loss": cost.detach(),
             "real_logit": real_logits.detach().mean(-1),
@@ -151,7 +158,8 @@ class Trainer:
         """One generator update: generate, score, weigh, step; then the teacher follows."""
         z, labels = self.draw_latents()
         cost = self.loss.g_loss(score(self.D, generate(self.G, z, labels), labels))
-        gradient = torch.autograd.grad(cost.sum(), self.g_params)
+        penalty = sum(p(self.G) for p in self.g_penalties)
+        gradient = torch.autograd.grad((cost + penalty).sum(), self.g_params)
         if self.loss.unit:
             descend(self.g_opt, self.g_params, self._unit(gradient))
         else:

@@ -178,47 +178,6 @@ def test_conditional_networks_train_with_labels(source):
     assert run.teacher.sample(12, labels=torch.arange(12) % 10).shape == (12, 1, 8, 8)
 
 
-# --- Penalties --------------------------------------------------------------------------------------------------
-
-
-def test_penalties_have_their_closed_form_on_a_linear_discriminator():
-    """f = <w, x>: the gradient is w everywhere."""
-    streams = gk.sampling.Streams((0, 1), (2,), "cpu")
-    x = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
-    w = torch.tensor([3.0, 0.0, 4.0], requires_grad=True)
-    r1 = R1(0.5)(lambda x: x @ w, x, -x, streams)
-    torch.testing.assert_close(r1, torch.full((2,), 0.5 / 2 * 25))
-    gp = WganGP(10.0)(lambda x: x @ w, x, -x, streams)
-    torch.testing.assert_close(gp, torch.full((2,), 10 * (5.0 - 1) ** 2))
-    torch.testing.assert_close(torch.autograd.grad(r1[0], w)[0], 0.5 * w.detach())
-
-
-def test_wgan_gp_interpolates_between_real_and_fake():
-    """f = |x|^2 / 2 has gradient x, so the penalty is that of the interpolated points."""
-    streams = gk.sampling.Streams((0,), (), "cpu")
-    real, fake = torch.full((4000, 1), 1.0), torch.full((4000, 1), 3.0)
-    gp = WganGP(1.0)(lambda x: x.square().sum(-1) / 2, real, fake, streams)
-    # u uniform: x uniform in [1, 3], mean of (x - 1)^2 = 4/3
-    assert gp.item() == pytest.approx(4 / 3, rel=0.05)
-
-
-@pytest.mark.parametrize("penalty", [R1(1.0), WganGP(1.0)])
-def test_a_flat_discriminator_gives_a_finite_step(penalty):
-    run = trainer(penalties=[penalty])
-    with torch.no_grad():
-        for p in run.D.parameters():
-            p.zero_()
-    fit(run, 2)
-    assert parameters(run.D).isfinite().all()
-
-
-@pytest.mark.parametrize(("penalty", "name"), [(R1, "gamma"), (WganGP, "weight")])
-def test_strengths_out_of_range_are_refused(penalty, name):
-    for value in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match=f"{name} is the penalty's strength"):
-            penalty(value)
-
-
 # --- Reproducible, resumable, stoppable -------------------------------------------------------------------------
 
 FULL = {

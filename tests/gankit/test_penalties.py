@@ -1,0 +1,144 @@
+"""Penalties against closed forms on discriminators whose slope is known."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import gankit as gk
+from gankit.penalties import R1, ClipWeights, Dragan, Orthogonal, WganGP
+
+DIGITS = gk.data.load("digits")
+
+
+def trainer(**settings) -> gk.Trainer:
+    G, D = gk.models.mlp(DIGITS.shape, z_dim=4, depth=2, width=8)
+    return gk.Trainer(G, D, DIGITS, batch_size=8, device="cpu", **settings)
+
+
+def streams(*lead: int) -> gk.sampling.Streams:
+    return gk.sampling.Streams(tuple(range(lead[0])) if lead else (0,), lead, "cpu")
+
+
+def test_penalties_have_their_closed_form_on_a_linear_discriminator():
+    """f = <w, x>: the gradient is w everywhere."""
+    x = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    w = torch.tensor([3.0, 0.0, 4.0], requires_grad=True)
+    r1 = R1(0.5)(lambda x: x @ w, x, -x, streams(2))
+    torch.testing.assert_close(r1, torch.full((2,), 0.5 / 2 * 25))
+    for penalty in (WganGP(10.0), Dragan(10.0)):
+        value = penalty(lambda x: x @ w, x, -x, streams(2))
+        torch.testing.assert_close(value, torch.full((2,), 10 * (5.0 - 1) ** 2))
+    torch.testing.assert_close(torch.autograd.grad(r1[0], w)[0], 0.5 * w.detach())
+
+
+def test_r1_takes_a_strength_for_each_replica():
+    x = torch.randn(3, 5, 2, generator=torch.Generator().manual_seed(0))
+    value = R1((0.0, 1.0, 4.0))(lambda x: x @ torch.tensor([3.0, 4.0]), x, x, streams(3))
+    torch.testing.assert_close(value, torch.tensor([0.0, 12.5, 50.0]))
+
+
+def test_wgan_gp_interpolates_between_real_and_fake():
+    """f = |x|^2 / 2 has gradient x, so the penalty is that of the interpolated points."""
+    real, fake = torch.full((4000, 1), 1.0), torch.full((4000, 1), 3.0)
+    gp = WganGP(1.0)(lambda x: x.square().sum(-1) / 2, real, fake, streams())
+    # u uniform: x uniform in [1, 3], mean of (x - 1)^2 = 4/3
+    assert gp.item() == pytest.approx(4 / 3, rel=0.05)
+
+
+def test_dragan_looks_near_the_real_samples_only():
+    """With f = x^2 / 2 the slope is the point itself: real points +-2 (deviation 2) with noise uniform in [0, 1)."""
+    real = torch.tensor([2.0, -2.0]).repeat(4000)[:, None]
+    value = Dragan(1.0, spread=0.5)(lambda x: x.square().sum(-1) / 2, real, real + 1e6, streams())
+    # |x| - 1 is uniform in [1, 2] on one side and in [0, 1] on the other: mean square (7/3 + 1/3) / 2
+    assert value.item() == pytest.approx(4 / 3, rel=0.03)
+
+
+@pytest.mark.parametrize("penalty", [R1(1.0), WganGP(1.0), Dragan(1.0)])
+def test_a_flat_discriminator_gives_a_finite_step(penalty):
+    run = trainer(penalties=[penalty])
+    with torch.no_grad():
+        for p in run.D.parameters():
+            p.zero_()
+    run.fit(2, progress=False)
+    assert all(p.isfinite().all() for p in run.D.parameters())
+
+
+@pytest.mark.parametrize("penalty", [R1(1.0), WganGP(1.0), Dragan(1.0)])
+def test_slopes_are_exact_inside_autocast(penalty):
+    G, D = gk.models.mlp(DIGITS.shape, z_dim=4, depth=2, width=8)
+    real, _ = DIGITS.batch(torch.arange(16))
+    fake = G(torch.randn(16, 4, generator=torch.Generator().manual_seed(0))).detach()
+    exact = penalty(D, real, fake, streams())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert D(real).dtype == torch.bfloat16  # or the comparison would say nothing
+        inside = penalty(D, real, fake, streams())
+    assert torch.equal(inside, exact)
+
+
+@given(st.integers(1, 5), st.integers(1, 7), st.floats(0.1, 3))
+def test_orthogonal_is_zero_on_orthogonal_rows_of_any_length(n_out, extra, size):
+    layer = nn.Linear(n_out + extra, n_out)
+    nn.init.orthogonal_(layer.weight, gain=size)
+    assert Orthogonal(1.0)(layer).item() == pytest.approx(0, abs=1e-8)
+
+
+def test_orthogonal_is_the_printed_formula():
+    """Equation 3: beta |W^T W * (1 - I)|_F^2, here with filters as rows."""
+
+    def printed(w: Tensor) -> Tensor:
+        rows = w.flatten(1)
+        return ((rows @ rows.T) * (1 - torch.eye(len(rows)))).norm() ** 2
+
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(12, 4), nn.Embedding(5, 6))
+    expected = 0.01 * (printed(net[0].weight) + printed(net[2].weight))
+    torch.testing.assert_close(Orthogonal(0.01)(net), expected)
+
+
+def test_orthogonal_gives_each_replica_its_own():
+    def factory(seed: int) -> nn.Module:
+        return gk.models.mlp(DIGITS.shape, z_dim=4, depth=2, width=8, seed=seed)[0]
+
+    together = Orthogonal(1.0)(gk.Ensemble(factory, (3, 4)))
+    torch.testing.assert_close(together, torch.stack([Orthogonal(1.0)(factory(seed)) for seed in (3, 4)]))
+
+
+def test_a_generator_under_orthogonal_regularisation_becomes_orthogonal():
+    def crosstalk(strength: float) -> float:
+        run = trainer(g_penalties=[Orthogonal(strength)], g_optimizer=gk.SGD(0.05))
+        run.fit(60, progress=False)
+        return Orthogonal(1.0)(run.G).item()
+
+    assert crosstalk(0.5) < 0.1 * crosstalk(0.0)
+
+
+def test_clipped_weights_stay_within_the_limit_and_keep_what_was_inside():
+    run = trainer(loss="wgan", projections=[ClipWeights(0.01)], d_optimizer=gk.RMSProp())
+    run.fit(3, progress=False)
+    weights = torch.cat([p.detach().flatten() for p in run.D.parameters()])
+    assert weights.abs().max() <= 0.01
+    assert (weights.abs() < 0.01).any()
+    layer = nn.Linear(2, 1, bias=False)
+    layer.weight.data = torch.tensor([[-3.0, 0.005]])
+    ClipWeights(0.01)(layer)
+    assert torch.equal(layer.weight.data, torch.tensor([[-0.01, 0.005]]))
+
+
+@pytest.mark.parametrize(
+    ("penalty", "name"),
+    [(R1, "gamma"), (WganGP, "weight"), (Dragan, "weight"), (Orthogonal, "weight")],
+)
+def test_strengths_out_of_range_are_refused(penalty, name):
+    for value in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"{name} is the penalty's strength"):
+            penalty(value)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_sizes_out_of_range_are_refused(value):
+    with pytest.raises(ValueError, match="limit must be above 0"):
+        ClipWeights(value)
+    with pytest.raises(ValueError, match="spread must be above 0"):
+        Dragan(spread=value)
