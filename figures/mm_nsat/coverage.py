@@ -1,8 +1,9 @@
 """Figures 1, 8, 15, 16 and 17 of the sample-weighting paper have one protocol and differ in their costs.
 
 Each figure's module names its costs; `compute` trains them with several seeds in one ensemble run, `draw` shows the
-distance and the class divergence during training. Settings: "digits" takes minutes and needs nothing;
-"mnist-fc4" and "mnist-conv4" are the paper's networks and need the MNIST files (GANKIT_DATA) and hours.
+distance and the class divergence during training, `table` says the same in numbers. Settings: "digits" takes minutes
+and needs nothing; the "mnist" ones are the paper's networks and need the MNIST files (GANKIT_DATA) and hours;
+"cifar10-conv4" needs CIFAR-10 and a GPU.
 """
 
 from __future__ import annotations
@@ -14,17 +15,27 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import gankit as gk
 from figures.mm_nsat import runs
 from figures.mm_nsat.runs import Variant
-from figures.provenance import command_line, stamp
+from figures.provenance import command_line, rounded, stamp
 from gankit.plotting import band, color_of
 from gankit.scale import scale
 
 SAMPLES = {"digits": 1_000}
 """Generated images per evaluation and replica; 2,000 where nothing is said (the paper takes 50,000)."""
+
+READINGS = {"digits": 30}
+"""Readings of gradients and logits kept in a result, of all that were made (600 where nothing is said)."""
+
+SETTINGS = ("digits", "mnist-fc3", "mnist-fc4", "mnist-conv4", "mnist-conv4-narrow", "cifar10-conv4")
+"""Those of `runs.SETTINGS` that a classifier of ten classes judges."""
+
+MOST_BANDS = 6
+"""With more curves than this in one panel, their bands would hide each other and are left out."""
 
 
 def compute(
@@ -40,7 +51,7 @@ def compute(
 
     Args:
         variants: name -> variant.
-        setting: a key of `runs.SETTINGS`; "" takes "digits" at quick scale and "mnist-fc4" at full.
+        setting: one of `SETTINGS`; "" takes "digits" at quick scale and "mnist-fc4" at full.
         costs: names of some of the variants, with commas between them; "" trains all.
         n_seeds: seeds 0..n_seeds-1 for every variant.
         steps: generator steps; 0 takes the recipe's.
@@ -48,13 +59,17 @@ def compute(
         folder: where checkpoints go; a run that finds one goes on from it. "" keeps none.
 
     Returns:
-        What `runs.train` returns, with "setting", "samples", "names", "summary" (`runs.summarise`) and "provenance".
+        What `runs.train` returns, with "setting", "samples", "names", "summary" (`runs.summarise`, of all readings)
+        and "provenance". At most `READINGS` readings of the gradients and logits are kept.
+
+    Raises:
+        ValueError: a cost that is not among the variants, or a setting that is not among `SETTINGS`.
     """
     begun = time.perf_counter()
     setting = setting or scale(quick="digits", full="mnist-fc4")
-    if unknown := set(costs.split(",")) - {"", *variants}:
-        raise ValueError(f"costs must be among {', '.join(variants)}, got {', '.join(sorted(unknown))}")
-    names = [name for name in variants if not costs or name in costs.split(",")]
+    if setting not in SETTINGS:
+        raise ValueError(f"setting must be one of {', '.join(SETTINGS)}, got {setting!r}")
+    names = chosen(variants, costs)
     seeds = list(range(n_seeds))
     samples = SAMPLES.get(setting, 2_000)
     result = runs.train(
@@ -67,53 +82,140 @@ def compute(
         log_every=5 if setting in SAMPLES else 50,
         out=Path(folder) if folder else None,
     )
-    return result | {
+    summary = runs.summarise(result, names)
+    return thinned(result, names, READINGS.get(setting, 600)) | {
         "setting": setting,
         "samples": samples,
         "names": names,
-        "summary": runs.summarise(result, names),
+        "summary": summary,
         "provenance": stamp(time.perf_counter() - begun, seeds, packages=("torch", "numpy")),
     }
 
 
+def chosen(variants: Mapping[str, Variant], costs: str) -> list[str]:
+    """The names in a list with commas between them, in the order of `variants`; all for "".
+
+    Raises:
+        ValueError: a name that is not among the variants.
+    """
+    if unknown := set(costs.split(",")) - {"", *variants}:
+        raise ValueError(f"costs must be among {', '.join(variants)}, got {', '.join(sorted(unknown))}")
+    return [name for name in variants if not costs or name in costs.split(",")]
+
+
+def thinned(result: Mapping[str, Any], names: Sequence[str], readings: int) -> dict[str, Any]:
+    """A result of `runs.train` with at most so many readings of gradients and logits, the last among them.
+
+    Samples are judged far more rarely than gradients are read, and every judgement is kept.
+    """
+    total = len(result["log_steps"])
+    every = -(-total // readings)
+    kept = [i for i in range(total) if (total - 1 - i) % every == 0]
+    few = dict(result) | {"log_steps": [result["log_steps"][i] for i in kept]}
+    for name in names:
+        few[name] = {
+            key: rounded(np.array([values[i] for i in kept]), 4) if len(values) == total else values
+            for key, values in result[name].items()
+        }
+    return few
+
+
 def draw(
-    result: Mapping[str, Any], variants: Mapping[str, Variant], colors: Mapping[str, str] | None = None
+    result: Mapping[str, Any],
+    variants: Mapping[str, Variant],
+    styles: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Figure:
-    """Left the distance, right D_JS of the classes, over training: median, minimum and maximum of the seeds.
+    """The distance and D_JS of the classes over training (median of the seeds, and their range where curves are few),
+    and on the right the D_JS in which each seed ended.
 
     Args:
         result: of `compute`.
         variants: the same that were trained.
-        colors: name -> colour, where a variant's cost has none of its own.
+        styles: name -> "color" and "ls", where they are not the cost's own.
     """
     gk.plotting.use_style()
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), width_ratios=[1, 1, 0.8])
     x, unit = time_axis(result)
+    looks = {
+        name: {"color": color_of(name), "ls": "-"} | dict((styles or {}).get(name, {})) for name in variants
+    }
     for name, variant in variants.items():
-        style = {"label": variant.label, "color": (colors or {}).get(name) or color_of(name)}
-        band(axes[0], x, np.array(result[name]["distance"], float), **style)
-        band(axes[1], x, np.array(result[name]["divergence"], float), **style)
-    space = "digits" if result["setting"].startswith("digits") else "MNIST"
+        for ax, key in zip(axes[:2], ("distance", "divergence"), strict=True):
+            values = np.array(result[name][key], float)
+            if len(variants) <= MOST_BANDS:
+                band(ax, x, values, label=variant.label, color=looks[name]["color"])
+            else:
+                ax.plot(x, np.median(values, 1), label=variant.label, lw=1.6, **looks[name])
+    space = "digits" if result["setting"] == "digits" else result["setting"].partition("-")[0].upper()
     axes[0].set(yscale="log", xlabel=unit, ylabel=f"FD, {space} classifier (no unit)")
     axes[1].set(yscale="log", xlabel=unit, ylabel="$D_{JS}$ of classes (bits)")
-    axes[1].axhline(perfect(result), color="black", ls=":", lw=0.8)
+    _draw_ends(axes[2], result, variants, {name: look["color"] for name, look in looks.items()})
+    for ax in axes[1:]:
+        ax.axhline(perfect(result["samples"]), color="black", ls=":", lw=0.8)
+    low, high = zip(*(ax.get_ylim() for ax in axes[1:]), strict=True)
+    for ax in axes[1:]:
+        ax.set_ylim(min(low), max(high))
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(len(variants), 6)
     )
     return figure
 
 
+def _draw_ends(
+    ax: Axes, result: Mapping[str, Any], variants: Mapping[str, Variant], colors: Mapping[str, str]
+) -> None:
+    """One dot per seed and a dash at the median: the D_JS of each run at the end."""
+    for i, name in enumerate(variants):
+        ends = np.array(result[name]["divergence"], float)[-1]
+        # Side by side in order of seed, so that a seed has the same place in every column.
+        ax.plot(i + np.linspace(-0.25, 0.25, len(ends)), ends, ".", color=colors[name], ms=5, alpha=0.8)
+        ax.plot([i - 0.35, i + 0.35], [np.median(ends)] * 2, color=colors[name], lw=2)
+    ax.set_xticks(
+        range(len(variants)), [v.label for v in variants.values()], rotation=60, ha="right", fontsize=8
+    )
+    ax.set(yscale="log", xlabel="at the end, each seed", ylabel="$D_{JS}$ of classes (bits)")
+    ax.grid(axis="x", visible=False)
+
+
+def table(result: Mapping[str, Any], variants: Mapping[str, Variant], reference: str = "ns") -> str:
+    """The summary of a result as text, one line per variant.
+
+    Columns: median D_JS at the end with its range, in how many seeds it is below the reference's with the same seed,
+    the reference's median over this one's, the classes covered, the median distance at the end and at its best, and
+    how many runs had a generator gradient below `runs.DEAD` at any reading.
+    """
+    seeds = len(result["provenance"]["seeds"])
+    other = variants[reference].label if reference in result["names"] else reference
+    width = max(len(variants[name].label) for name in result["names"]) + 1
+    lines = [
+        f"{'':{width}} D_JS of classes, bits   seeds     median   classes   distance       runs with",
+        f"{'':{width}} median (range)          below {other:3} ratio    covered   end    best    vanished gradient",
+    ]
+    for name in result["names"]:
+        row = result["summary"][name]
+        spread = f"{row['D_JS']:.3f} ({row['D_JS_min']:.3f} to {row['D_JS_max']:.3f})"
+        pairs = f"{row['seeds_below']:2} of {seeds:2}   {row['ratio']:5.1f}" if "ratio" in row else " " * 16
+        lines.append(
+            f"{variants[name].label:{width}} {spread:23} {pairs}    {row['covered']:4.1f}   "
+            f"{row['distance']:6.1f} {row['best_distance']:6.1f}    {row['dead']:2} of {seeds}"
+        )
+    return "\n".join(lines)
+
+
 def time_axis(result: Mapping[str, Any]) -> tuple[np.ndarray, str]:
     """Numbers `[T]` and label of the horizontal axis: epochs where training lasts longer than a few, else steps."""
     steps = np.array(result["steps"])
-    if result["setting"].startswith("mnist"):
+    if result["setting"] != "digits":
         return steps * (result["epochs"] / steps[-1]), "epochs"
     return steps, "generator steps"
 
 
-def perfect(result: Mapping[str, Any], n_classes: int = 10) -> float:
-    """D_JS in bits that a perfect generator scores on average with this many samples, (C - 1) / (8 n ln 2)."""
-    return (n_classes - 1) / (8 * result["samples"] * np.log(2))
+def perfect(samples: int, n_classes: int = 10) -> float:
+    """D_JS in bits that a perfect generator scores on average with so many samples, (C - 1) / (8 n ln 2).
+
+    The leading term for n much larger than C.
+    """
+    return (n_classes - 1) / (8 * samples * np.log(2))
 
 
 def main(
@@ -130,7 +232,7 @@ def main(
         name=name,
         description=description,
         options={
-            "setting": ("digits", f"what to train: {', '.join(n for n in runs.SETTINGS if n[0] in 'dm')}"),
+            "setting": ("", f"what to train: {', '.join(SETTINGS)} (by GANKIT_SCALE)"),
             "costs": ("", f"which costs, with commas between them: {','.join(variants)} (all)"),
             "n_seeds": (10, "seeds for each cost"),
             "steps": (0, "generator steps, 0 for the recipe's"),

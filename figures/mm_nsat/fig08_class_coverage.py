@@ -1,4 +1,4 @@
-"""Sample-weighting paper, figures 1 and 8 (MNIST): distance and class divergence during training, six costs.
+"""Sample-weighting paper, figures 1 and 8: distance and class divergence during training, six costs.
 
 At quick scale on the digits; with --setting mnist-fc4 or mnist-conv4 on the paper's data and networks. The distance is
 a Frechet distance in the features of this book's classifiers, not the paper's FID, so curves compare with each
@@ -15,7 +15,7 @@ from figures.mm_nsat import coverage
 from figures.mm_nsat.runs import PAPER_COSTS
 
 VARIANTS = PAPER_COSTS
-COLORS = {"mm-beta2": "#8B6BB1"}
+STYLES = {"mm-beta2": {"color": "#8B6BB1"}}
 
 
 def compute(**options: Any) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def compute(**options: Any) -> dict[str, Any]:
 
 def draw(result: dict[str, Any]) -> Figure:
     """Distance and class divergence during training (`coverage.draw`), of the costs that the result holds."""
-    return coverage.draw(result, {name: VARIANTS[name] for name in result["names"]}, COLORS)
+    return coverage.draw(result, {name: VARIANTS[name] for name in result["names"]}, STYLES)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,53 @@
+"""Sample-weighting paper, figure 15: linear combinations of NS with MM and with MM-nsat (equation 24).
+
+The weight of a sample is (1 - a)(1 - s) + a s with MM, so that at a = 1/2 all samples weigh the same, and with
+MM-nsat the second term is multiplied by R. Protocol and settings: `figures.mm_nsat.coverage`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+
+from figures.mm_nsat import coverage
+from figures.mm_nsat.runs import PAPER_COSTS, Variant
+from gankit.plotting import color_of
+
+SHARES = (0.25, 0.5, 0.75)
+
+VARIANTS = {
+    "ns": PAPER_COSTS["ns"],
+    **{f"ns+mm({a:g})": Variant(f"ns+mm({a:g})", f"NS + {a:g} MM") for a in SHARES},
+    **{f"ns+mm-nsat({a:g})": Variant(f"ns+mm-nsat({a:g})", f"NS + {a:g} MM-nsat") for a in SHARES},
+    "mm-nsat": PAPER_COSTS["mm-nsat"],
+}
+"""Labels name the share a of the second cost; that of NS is 1 - a."""
+
+
+def mixed(name: str, other: str, share: float) -> str:
+    """The colour of a mixture lies between those of its parts."""
+    pairs = zip(to_rgb(color_of(name)), to_rgb(color_of(other)), strict=True)
+    return to_hex(tuple((1 - share) * x + share * y for x, y in pairs))
+
+
+STYLES = {
+    f"ns+{other}({a:g})": {"color": mixed("ns", other, a), "ls": ls}
+    for other, ls in (("mm", "--"), ("mm-nsat", "-"))
+    for a in SHARES
+}
+
+
+def compute(**options: Any) -> dict[str, Any]:
+    """Train the eight costs (arguments and result: `coverage.compute`)."""
+    return coverage.compute(VARIANTS, **options)
+
+
+def draw(result: dict[str, Any]) -> Figure:
+    """Distance and class divergence during training (`coverage.draw`), of the costs that the result holds."""
+    return coverage.draw(result, {name: VARIANTS[name] for name in result["names"]}, STYLES)
+
+
+if __name__ == "__main__":
+    coverage.main(VARIANTS, draw, "mm_nsat/fig15_linear_combinations", str(__doc__))
