@@ -18,6 +18,7 @@ from torch import nn
 
 from gankit import data as datasets
 from gankit import models
+from gankit.device import PRECISIONS
 from gankit.ensemble import pair
 from gankit.losses import losses
 from gankit.optim import SGD, Adam, Optimizer, RMSProp
@@ -57,6 +58,8 @@ class Recipe:
     steps: int = _setting("generator steps", 2_000)
     batch_size: int = _setting("samples of each kind in a minibatch", 64)
     n_dis: int = _setting("discriminator steps per generator step", 1)
+    accumulate: int = _setting("minibatches whose gradients are averaged for one step", 1)
+    precision: str = _setting("of products and convolutions: float32 or bfloat16", "float32")
     optimizer: str = _setting("adam, sgd or rmsprop", "adam")
     lr: float = _setting("learning rate", 1e-3)
     d_lr: float | None = _setting("the discriminator's learning rate, where it differs", None)
@@ -77,9 +80,11 @@ class Recipe:
         losses[self.loss]
         if self.model not in MODELS:
             raise ValueError(f"model must be one of {', '.join(MODELS)}, got {self.model!r}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if self.optimizer not in ("adam", "sgd", "rmsprop"):
             raise ValueError(f"optimizer must be adam, sgd or rmsprop, got {self.optimizer!r}")
-        sizes = ("size", "z_dim", "depth", "width", "d_depth", "steps", "batch_size", "n_dis")
+        sizes = ("size", "z_dim", "depth", "width", "d_depth", "steps", "batch_size", "n_dis", "accumulate")
         for name in sizes:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -164,6 +169,8 @@ class Recipe:
             seed=seeds[0],
             batch_size=self.batch_size,
             n_dis=self.n_dis,
+            accumulate=self.accumulate,
+            precision=self.precision,
             g_optimizer=g_optimizer,
             d_optimizer=d_optimizer,
             ema=self.ema(),

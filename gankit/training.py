@@ -16,7 +16,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,16 @@ from tqdm.auto import tqdm
 
 from gankit import checkpoints
 from gankit.data import Dataset
+from gankit.device import autocast, pick_device, threads_for
 from gankit.ensemble import Ensemble, lead_shape
 from gankit.losses import Loss, losses, per_replica, unit_rescaling
 from gankit.optim import Adam, Optimizer
 from gankit.penalties import Penalty, Projection, WeightPenalty
 from gankit.sampling import Streams, generate, score
 from gankit.teacher import EMA, Leak, Teacher, leak_batch
+
+GRADIENTS = ("g_grad", "d_grad")
+"""What of a step's statistics is a list of tensors; the rest is one number per replica."""
 
 
 class Diverged(RuntimeError):
@@ -53,6 +56,9 @@ class Trainer:
         seed: seed of z and of the order of the data. An ensemble uses its own seeds.
         batch_size: samples of each kind in a minibatch, N.
         n_dis: discriminator steps per generator step.
+        accumulate: minibatches whose gradients are averaged for one step of an optimiser, for batches that do not fit
+            into memory. A cost that rescales a minibatch (MM-nsat) rescales each of them on its own.
+        precision: "float32", or "bfloat16" for matrix products and convolutions; costs and penalties stay in float32.
         g_optimizer, d_optimizer: settings of the optimisers (`gankit.optim`).
         ema: decay of the averaged generator (`run.teacher`).
         leak: replace real samples by the teacher's (LeakyEMA), or None.
@@ -82,6 +88,8 @@ class Trainer:
         seed: int = 0,
         batch_size: int = 64,
         n_dis: int = 1,
+        accumulate: int = 1,
+        precision: str = "float32",
         g_optimizer: Optimizer = Adam(),
         d_optimizer: Optimizer = Adam(),
         ema: EMA = EMA(),
@@ -92,7 +100,7 @@ class Trainer:
         device: str | torch.device = "auto",
         recipe: dict[str, Any] | None = None,
     ) -> None:
-        for name, value in {"batch_size": batch_size, "n_dis": n_dis}.items():
+        for name, value in {"batch_size": batch_size, "n_dis": n_dis, "accumulate": accumulate}.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.device = pick_device(device)
@@ -102,7 +110,9 @@ class Trainer:
         self.loss = _as_loss(loss, self.lead)
         self.seeds = G.seeds if isinstance(G, Ensemble) else (seed,)
         self.streams = Streams(self.seeds, self.lead, self.device)
-        self.batch_size, self.n_dis = batch_size, n_dis
+        self.batch_size, self.n_dis, self.accumulate = batch_size, n_dis, accumulate
+        self.precision = precision
+        autocast(self.device, precision)  # refuses an unknown one here, not in the first step
         self.leak, self.penalties = leak, tuple(penalties)
         self.g_penalties, self.projections = tuple(g_penalties), tuple(projections)
         self.recipe = recipe
@@ -119,53 +129,77 @@ class Trainer:
 
     # --- One step --------------------------------------------------------------------------------------------
 
-    def d_step(self) -> dict[str, Tensor]:
-        """One discriminator update: draw a minibatch, mix in the teacher, score, add penalties, step."""
-        z, z_labels = self.draw_latents()
-        real, real_labels = self.draw_data()
-        with torch.no_grad():
-            fake = generate(self.G, z, z_labels)
-        if self.leak is not None:
-            real, real_labels = leak_batch(
-                self.leak,
-                self.steps,
-                real,
-                real_labels,
-                z,
-                z_labels,
-                self.G,
-                self.teacher,
-                self.D,
-                self.streams,
-            )
-        real_logits, fake_logits = self.score_pair(real, real_labels, fake, z_labels)
-        cost = self.loss.d_loss(real_logits, fake_logits)
-        penalty = sum(
-            p(lambda x: score(self.D, x, real_labels), real, fake, self.streams) for p in self.penalties
-        )
-        gradient = torch.autograd.grad((cost + penalty).sum(), self.d_params)
-        descend(self.d_opt, self.d_params, gradient)
+    def d_step(self) -> dict[str, Any]:
+        """One discriminator update."""
+        stats = self._accumulated(self.d_gradient)
+        descend(self.d_opt, self.d_params, stats["d_grad"])
         for project in self.projections:
             project(self.D)
+        return stats
+
+    def d_gradient(self) -> dict[str, Any]:
+        """The discriminator's gradient on a minibatch: draw it, mix in the teacher, score, add penalties."""
+        z, z_labels = self.draw_latents()
+        real, real_labels = self.draw_data()
+        with autocast(self.device, self.precision):
+            with torch.no_grad():
+                fake = generate(self.G, z, z_labels).to(real.dtype)
+            if self.leak is not None:
+                real, real_labels = leak_batch(
+                    self.leak,
+                    self.steps,
+                    real,
+                    real_labels,
+                    z,
+                    z_labels,
+                    self.G,
+                    self.teacher,
+                    self.D,
+                    self.streams,
+                )
+            real_logits, fake_logits = self.score_pair(real, real_labels, fake, z_labels)
+            cost = self.loss.d_loss(real_logits, fake_logits)
+            penalty = sum(
+                p(lambda x: score(self.D, x, real_labels), real, fake, self.streams) for p in self.penalties
+            )
         return {
             "d_loss": cost.detach(),
             "real_logit": real_logits.detach().mean(-1),
             "fake_logit": fake_logits.detach().mean(-1),
-            "d_grad": gradient,
+            "d_grad": torch.autograd.grad((cost + penalty).sum(), self.d_params),
         }
 
-    def g_step(self) -> dict[str, Tensor]:
-        """One generator update: generate, score, weigh, step; then the teacher follows."""
-        z, labels = self.draw_latents()
-        cost = self.loss.g_loss(score(self.D, generate(self.G, z, labels), labels))
-        penalty = sum(p(self.G) for p in self.g_penalties)
-        gradient = torch.autograd.grad((cost + penalty).sum(), self.g_params)
-        if self.loss.unit:
-            descend(self.g_opt, self.g_params, self._unit(gradient))
-        else:
-            descend(self.g_opt, self.g_params, gradient)
+    def g_step(self) -> dict[str, Any]:
+        """One generator update; then the teacher follows."""
+        stats = self._accumulated(self.g_gradient)
+        gradient = stats["g_grad"]
+        descend(self.g_opt, self.g_params, self._unit(gradient) if self.loss.unit else gradient)
         self.teacher.update(self.G, self.steps)
-        return {"g_loss": cost.detach(), "g_grad": gradient}
+        return stats
+
+    def g_gradient(self) -> dict[str, Any]:
+        """The generator's gradient on a minibatch: generate, score, weigh, add penalties."""
+        z, labels = self.draw_latents()
+        with autocast(self.device, self.precision):
+            cost = self.loss.g_loss(score(self.D, generate(self.G, z, labels), labels))
+        penalty = sum(p(self.G) for p in self.g_penalties)
+        return {
+            "g_loss": cost.detach(),
+            "g_grad": torch.autograd.grad((cost + penalty).sum(), self.g_params),
+        }
+
+    def _accumulated(self, gradient: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What `gradient` returns for one minibatch, averaged over `accumulate` of them."""
+        total = gradient()
+        for _ in range(self.accumulate - 1):
+            for key, value in gradient().items():
+                total[key] = torch._foreach_add(total[key], value) if key in GRADIENTS else total[key] + value
+        if self.accumulate == 1:
+            return total
+        return {
+            key: torch._foreach_div(value, self.accumulate) if key in GRADIENTS else value / self.accumulate
+            for key, value in total.items()
+        }
 
     def step(self) -> dict[str, Tensor]:
         """`n_dis` discriminator updates and one generator update.
@@ -304,10 +338,10 @@ class Trainer:
     @property
     def images(self) -> int:
         """Real images seen by the discriminator, per replica."""
-        return self.steps * self.n_dis * self.batch_size
+        return self.steps * self.n_dis * self.accumulate * self.batch_size
 
     def _row(self, stats: dict[str, Any]) -> dict[str, Any]:
-        norms = {key: gradient_norm(stats.pop(key), self.lead) for key in ("g_grad", "d_grad")}
+        norms = {key: gradient_norm(stats.pop(key), self.lead) for key in GRADIENTS}
         head = {"step": self.steps, "images": self.images, "seconds": round(self._seconds, 3)}
         return head | {key: _plain(value) for key, value in (stats | norms).items()}
 
@@ -404,50 +438,6 @@ def gradient_norm(gradient: Sequence[Tensor], lead: tuple[int, ...] = ()) -> Ten
     """
     norms = [torch.linalg.vector_norm(g.reshape(*lead, -1), dim=-1, dtype=torch.float64) for g in gradient]
     return torch.linalg.vector_norm(torch.stack(norms), dim=0)
-
-
-def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """The device itself, or, for "auto", a GPU where there is one and else the CPU.
-
-    Raises:
-        ValueError: if the device is unknown, or is a GPU that PyTorch does not see.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except RuntimeError:
-        found = None
-    if found is None or found.type not in ("cpu", "cuda"):
-        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {str(device)!r}")
-    count = torch.cuda.device_count()
-    if found.type == "cuda" and (found.index or 0) >= count:
-        seen = f"{count or 'no'} GPU{'s' if count > 1 else ''}"
-        raise ValueError(
-            f"device {str(device)!r} was asked for, but PyTorch sees {seen} here; use cpu or auto"
-        )
-    return found
-
-
-@contextmanager
-def threads_for(*nets: nn.Module):
-    """Train small networks on one CPU thread, and treat denormal numbers as zero meanwhile.
-
-    Handing a product of small matrices to a second thread costs more than it saves (and a great deal more where
-    the machine is busy), and a saturated network's denormal numbers slow matrix products a hundredfold.
-    """
-    threads = torch.get_num_threads()
-    shapes = [p.shape for net in nets for p in net.parameters()]
-    # Four dimensions and more are convolutions, which share out well; three are stacked matrices.
-    small = all(len(shape) < 4 and shape[-2:].numel() <= 256 * 256 for shape in shapes)
-    if small:
-        torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-        torch.set_num_threads(threads)
 
 
 def _as_loss(loss: str | Loss | Sequence[str | Loss], lead: tuple[int, ...]) -> Loss:

@@ -1,3 +1,4 @@
+import copy
 import json
 import math
 
@@ -176,6 +177,47 @@ def test_conditional_networks_train_with_labels(source):
     )
     fit(run, 3)
     assert run.teacher.sample(12, labels=torch.arange(12) % 10).shape == (12, 1, 8, 8)
+
+
+# --- Precision and accumulation ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lead", [False, True])
+def test_accumulated_minibatches_are_one_large_one(lead):
+    """Costs that are means over samples: two minibatches of 8 have the gradient of their 16 samples together."""
+    nets = gk.pair(lambda seed: small(seed=seed), (0, 1)) if lead else None
+    run = trainer(nets=nets, accumulate=2, precision="float32")
+    twin = trainer(nets=copy.deepcopy(nets) if lead else None)
+    parts = [twin.d_gradient() for _ in range(2)]
+    stats = run.d_step()
+    for key in ("d_loss", "real_logit", "fake_logit"):
+        torch.testing.assert_close(stats[key], (parts[0][key] + parts[1][key]) / 2)
+    for ours, a, b in zip(stats["d_grad"], parts[0]["d_grad"], parts[1]["d_grad"], strict=True):
+        torch.testing.assert_close(ours, (a + b) / 2)
+    run.steps = 1
+    assert run.images == 2 * twin.batch_size
+
+
+@pytest.mark.parametrize("source", ["sync", "most-realistic"])
+def test_bfloat16_trains_with_float32_parameters_costs_and_penalties(source):
+    settings = {"penalties": [WganGP(1.0), R1(1.0)], "leak": gk.Leak(0.5, source=source), "loss": "mm-nsat"}
+    run, exact = trainer(precision="bfloat16", **settings), trainer(**settings)
+    ours, theirs = run.step(), exact.step()
+    assert ours["d_loss"].dtype == ours["g_loss"].dtype == torch.float32
+    assert parameters(run.G).dtype == torch.float32
+    for key in ("g_grad", "d_grad"):
+        a, b = (torch.cat([g.flatten() for g in stats[key]]) for stats in (ours, theirs))
+        assert not torch.equal(a, b)  # products were rounded
+        assert torch.nn.functional.cosine_similarity(a, b, dim=0) > 0.99
+    fit(run, 20)
+    assert parameters(run.D).isfinite().all()
+
+
+def test_an_unknown_precision_or_accumulation_is_refused():
+    with pytest.raises(ValueError, match="precision must be one of float32, bfloat16, got 'float16'"):
+        trainer(precision="float16")
+    with pytest.raises(ValueError, match="accumulate must be at least 1, got 0"):
+        trainer(accumulate=0)
 
 
 # --- Reproducible, resumable, stoppable -------------------------------------------------------------------------

@@ -1,0 +1,73 @@
+"""Where and how a network runs: the device, its precision, the number of CPU threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""Name -> type in which matrix products and convolutions are computed; parameters are always float32."""
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """A context in which matrix products and convolutions run in `precision`.
+
+    bfloat16 has the range of float32 with 8 bits of mantissa, so nothing has to be rescaled as it has in float16.
+
+    Args:
+        device: where the tensors are.
+        precision: "float32", where the context does nothing, or "bfloat16".
+
+    Raises:
+        ValueError: an unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def pick_device(device: str | torch.device = "auto") -> torch.device:
+    """The device itself, or, for "auto", a GPU where there is one and else the CPU.
+
+    Raises:
+        ValueError: if the device is unknown, or is a GPU that PyTorch does not see.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        found = None
+    if found is None or found.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {str(device)!r}")
+    count = torch.cuda.device_count()
+    if found.type == "cuda" and (found.index or 0) >= count:
+        seen = f"{count or 'no'} GPU{'s' if count > 1 else ''}"
+        raise ValueError(
+            f"device {str(device)!r} was asked for, but PyTorch sees {seen} here; use cpu or auto"
+        )
+    return found
+
+
+@contextmanager
+def threads_for(*nets: nn.Module) -> Iterator[None]:
+    """Train small networks on one CPU thread, and treat denormal numbers as zero meanwhile.
+
+    Handing a product of small matrices to a second thread costs more than it saves (and a great deal more where
+    the machine is busy), and a saturated network's denormal numbers slow matrix products a hundredfold.
+    """
+    threads = torch.get_num_threads()
+    shapes = [p.shape for net in nets for p in net.parameters()]
+    # Four dimensions and more are convolutions, which share out well; three are stacked matrices.
+    small = all(len(shape) < 4 and shape[-2:].numel() <= 256 * 256 for shape in shapes)
+    if small:
+        torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)
