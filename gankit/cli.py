@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import io
 import json
+import os
 import re
 import sys
 import typing
@@ -19,11 +20,12 @@ import torch
 from PIL import Image
 
 import gankit
-from gankit import checkpoints, classifier, plotting
+from gankit import checkpoints, classifier, data, distributed, metrics, plotting
 from gankit.checkpoints import CheckpointError
 from gankit.data import Dataset
-from gankit.metrics.evaluate import evaluate_classes, evaluate_pixels, evaluate_points
+from gankit.metrics import FeatureSpace, features
 from gankit.recipes import Recipe, from_dict, recipes
+from gankit.sampling import Sampler
 from gankit.training import Diverged, Trainer, pick_device
 
 EXAMPLES = """\
@@ -33,10 +35,27 @@ examples:
   gankit train ns-ring --seed 0 1 2 3 --out runs/b     four seeds side by side
   gankit sample runs/a                                 write a grid of samples, runs/a/samples.png
   gankit evaluate runs/a                               print a table, write runs/a/evaluation.json
+  gankit evaluate runs/a -n 50000 --features inception --metrics fd is        FID and IS
+"""
+
+EVALUATING = """\
+metrics ({default}):
+{metrics}
+
+feature spaces: `classifier` is the book's own for digits and MNIST, trained and cached at first use; `inception`
+the 2015 Inception network (`pip install "gankit[metrics]"`; its weights are read from --weights, or from the cache of
+torch-fidelity, and fetched only with --download); `pixels` the images or points themselves; `auto` the classifier
+where there is one and else the pixels. A distance is named after its space, and only Inception's is an FID.
+
+Scores compare only if they were measured alike: the protocol is printed below the table and stored with each score.
+The error is the standard error over other samples of the same network; seeds differ by more.
+
+Several GPUs or processes share the work and give the same scores:
+  torchrun --nproc-per-node 8 -m gankit evaluate runs/a -n 50000
 """
 
 PIXEL_REFERENCES = 10_000
-"""How many real images `FD[pixels]` compares with at most, drawn at random: it costs their number times d^2."""
+"""How many real images pixels are compared with if nothing is said, drawn at random."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Diverged as error:
         print(f"gankit: {error}", file=sys.stderr)
         return 1
-    except (ValueError, CheckpointError, OSError) as error:
+    except (ValueError, CheckpointError, OSError, ImportError) as error:
         print(f"gankit: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -129,32 +148,57 @@ def sample(arguments: argparse.Namespace) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Print a table of metrics and write them as JSON."""
-    run = _load_run(arguments)
-    samples = _sampler(run, arguments)(arguments.n)
-    reference = run.data
-    if reference.centers is not None:
-        scores = evaluate_points(samples, reference)
-    elif run.recipe["data"] in classifier.RECIPES:  # not by data.name: a folder may be called digits, too
-        scores = evaluate_classes(samples, reference, _judge(run, arguments).to(run.device))
-    else:
-        reference = _at_most(reference, PIXEL_REFERENCES)
-        scores = evaluate_pixels(samples, reference)
+    """Print a table of metrics and write them as JSON; processes that torchrun started share the work."""
+    device = arguments.device = _own_device(arguments.device)
+    with distributed.processes(device):
+        run = _load_run(arguments)
+        reference, split = _reference(run, arguments)
+        space = _space(run, reference, arguments)
+        # A Frechet distance of pixels costs the number of images times d^2.
+        n_real = arguments.n_real or (PIXEL_REFERENCES if space.name == "pixels" else len(reference))
+        scores = metrics.evaluate(
+            _sampler(run, arguments),
+            reference,
+            arguments.metrics,
+            space,
+            n=arguments.n,
+            n_real=n_real,
+            split=split,
+            k=arguments.k,
+            splits=arguments.splits,
+            pairs=arguments.pairs,
+            errors=not arguments.no_errors,
+            progress=not arguments.quiet,
+        )
+        if distributed.rank() > 0:
+            return
+    n_real = min(n_real, len(reference))
     result = {
         "recipe": run.recipe["name"],
         "step": run.steps,
         "images": run.images,
         "network": arguments.network,
         "samples": arguments.n,
-        "reference": {"data": reference.name, "images": len(reference), "classes": run.data.n_classes},
+        "reference": {
+            "data": reference.name,
+            "images": n_real,
+            "split": split,
+            "classes": reference.n_classes,
+        },
         "sample_seed": arguments.sample_seed,
         "seeds": list(run.seeds),
-        "scores": {name: value.detach().cpu().double().tolist() for name, value in scores.items()},
+        "scores": {name: score.value.tolist() for name, score in scores.items()},
+        "errors": {name: None if s.error is None else s.error.tolist() for name, s in scores.items()},
+        "protocols": {name: dataclasses.asdict(score.protocol) for name, score in scores.items()},
         "versions": checkpoints.versions(),
     }
     target = arguments.to or arguments.folder / "evaluation.json"
     _write_json(target, result)
-    print(_table(result))
+    print(
+        f"{run.recipe['name']}, step {run.steps:,}, {arguments.network}, {arguments.n:,} samples against "
+        f"{n_real:,} of {reference.name}"
+    )
+    print(scores)
     print(f"written to {target}")
 
 
@@ -197,13 +241,43 @@ def _load_run(arguments: argparse.Namespace) -> Trainer:
     return recipe.build(seeds, root=arguments.root, device=arguments.device).load(found)
 
 
-def _judge(run: Trainer, arguments: argparse.Namespace) -> classifier.Classifier:
-    """The cached classifier of the run's data; trained now if there is none."""
-    name = run.data.name
-    if classifier.cache_path(name, arguments.root).exists():
-        return classifier.load(name, root=arguments.root)
-    print(f"training the {name} classifier, once", file=sys.stderr)
-    return classifier.train_and_cache(name, arguments.root, run.device, progress=not arguments.quiet)
+def _own_device(device: str) -> torch.device:
+    """The device of this process: of several that torchrun started, each has a GPU of its own."""
+    found = pick_device(device)
+    if found.type == "cuda" and found.index is None and "LOCAL_RANK" in os.environ:
+        found = pick_device(f"cuda:{os.environ['LOCAL_RANK']}")
+        torch.cuda.set_device(found)
+    return found
+
+
+def _reference(run: Trainer, arguments: argparse.Namespace) -> tuple[Dataset, str]:
+    """What is compared with, and the name of its split: what the run was trained on, if nothing is said."""
+    name = run.recipe["data"]
+    if arguments.split is None:
+        # What `gankit.data.load` gives by default: all digits, all of a folder, and else training data.
+        return run.data, "all" if name not in data.NAMES or name.endswith("digits") else "train"
+    return data.load(
+        name, root=arguments.root, size=run.recipe["size"], split=arguments.split
+    ), arguments.split
+
+
+def _space(run: Trainer, reference: Dataset, arguments: argparse.Namespace) -> FeatureSpace:
+    """The feature space that `--features` names."""
+    name = run.recipe["data"]  # not the name of the data: a folder may be called digits, too
+    kind = arguments.features
+    if kind == "inception":
+        return features.inception(arguments.weights, download=arguments.download)
+    if kind == "classifier" or (kind == "auto" and name.removeprefix("stacked-") in classifier.RECIPES):
+        _train_missing_classifier(name.removeprefix("stacked-"), run, arguments)
+        return features.classifier(name, root=arguments.root)
+    return features.pixels(reference)
+
+
+def _train_missing_classifier(name: str, run: Trainer, arguments: argparse.Namespace) -> None:
+    if distributed.rank() == 0 and not classifier.cache_path(name, arguments.root).exists():
+        print(f"training the {name} classifier, once", file=sys.stderr)
+        classifier.train_and_cache(name, arguments.root, run.device, progress=not arguments.quiet)
+    distributed.gather(torch.zeros(1, device=run.device))  # the others wait here until it is there
 
 
 def _stored_recipe(checkpoint: Path) -> tuple[Recipe, tuple[int, ...]]:
@@ -233,13 +307,6 @@ def _check_same_run(checkpoint: Path, recipe: Recipe, seeds: tuple[int, ...]) ->
         )
 
 
-def _at_most(data: Dataset, n: int) -> Dataset:
-    """The data, or a random choice of n of its images: a folder's come class by class, the first are no sample."""
-    if len(data) <= n:
-        return data
-    return data.subset(torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:n])
-
-
 def _network(run: Trainer, arguments: argparse.Namespace) -> str:
     """What was sampled, in words; says so where the average is too young to be of use."""
     if arguments.network == "generator":
@@ -251,11 +318,9 @@ def _network(run: Trainer, arguments: argparse.Namespace) -> str:
     return text
 
 
-def _sampler(run: Trainer, arguments: argparse.Namespace):
+def _sampler(run: Trainer, arguments: argparse.Namespace) -> Sampler:
     network = run.teacher.net if arguments.network == "teacher" else run.G
-    return lambda n: gankit.sampling.sample(
-        network, n, seed=arguments.sample_seed, truncation=arguments.truncation
-    )
+    return Sampler(network, arguments.sample_seed, truncation=arguments.truncation)
 
 
 def _scatter(samples: torch.Tensor, run: Trainer) -> np.ndarray:
@@ -274,25 +339,6 @@ def _scatter(samples: torch.Tensor, run: Trainer) -> np.ndarray:
 
 def _rgb(picture: np.ndarray) -> np.ndarray:
     return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
-
-
-def _table(result: dict[str, Any]) -> str:
-    """The scores as text: one value, or the median with the range over seeds."""
-    many = len(result["seeds"]) > 1
-    lines = [
-        f"{result['recipe']}, step {result['step']:,}, {result['network']}, {result['samples']:,} samples "
-        f"against {result['reference']['images']:,} of {result['reference']['data']}"
-    ]
-    width = max(map(len, result["scores"]))
-    lines.append(f"{'metric':{width}}  " + ("  median  [min, max] over seeds" if many else "   value"))
-    for name, value in result["scores"].items():
-        text = f"{np.median(value):8.4g}"
-        if name.endswith("_covered"):
-            text += f" of {result['reference']['classes']}"
-        if many:
-            text += f"  [{np.min(value):.4g}, {np.max(value):.4g}]"
-        lines.append(f"{name:{width}}  {text}")
-    return "\n".join(lines)
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -421,16 +467,50 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--to", type=Path, help="the PNG to write (default: FOLDER/samples.png)")
     command.set_defaults(run=sample)
 
+    about = "\n".join(f"  {name:17} {metric.about}" for name, metric in metrics.METRICS.items())
     command = commands.add_parser(
         "evaluate",
         parents=[common, reading],
         help="measure a run",
-        description="Mixtures: modes covered, high-quality fraction, divergence of mode frequencies. Digits and MNIST: "
-        "classes covered, divergence of class frequencies and Frechet distance, as a classifier sees them (trained "
-        f"and cached at first use). Other images: Frechet distance of the pixels, against at most "
-        f"{PIXEL_REFERENCES:,} real ones.",
+        description="Measure samples of a run against real data: one pass over the samples for all metrics.",
+        epilog=EVALUATING.format(
+            metrics=about,
+            default="by default mode statistics of mixtures, class statistics of digits, and fd",
+        ),
+        **style,
     )
-    command.add_argument("-n", type=_positive, default=5_000, help="number of samples (default: %(default)s)")
+    command.add_argument(
+        "-n", "--n", type=_positive, default=5_000, help="number of samples (default: %(default)s)"
+    )
+    command.add_argument("--metrics", nargs="+", metavar="NAME", help="what to measure, see below")
+    command.add_argument(
+        "--features",
+        choices=("auto", "pixels", "classifier", "inception"),
+        default="auto",
+        help="space to compare in, see below (default: %(default)s)",
+    )
+    command.add_argument("--weights", type=Path, help="file of the Inception weights")
+    command.add_argument(
+        "--download", action="store_true", help="fetch the Inception weights if they are missing"
+    )
+    command.add_argument(
+        "--split", help="part of the data to compare with (default: what the run was trained on)"
+    )
+    command.add_argument(
+        "--n-real",
+        type=_positive,
+        help=f"compare with a random choice of so many real images (default: all, or {PIXEL_REFERENCES:,} for pixels)",
+    )
+    command.add_argument("--k", type=_positive, default=5, help="neighbours (default: %(default)s)")
+    command.add_argument(
+        "--splits", type=_positive, default=10, help="parts of the IS (default: %(default)s)"
+    )
+    command.add_argument(
+        "--pairs", type=_positive, default=200, help="pairs of MS-SSIM (default: %(default)s)"
+    )
+    command.add_argument(
+        "--no-errors", action="store_true", help="estimate no standard errors, which is faster"
+    )
     command.add_argument("--to", type=Path, help="the JSON file to write (default: FOLDER/evaluation.json)")
     command.set_defaults(run=evaluate)
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 import gankit as gk
 from gankit import checkpoints, classifier, cli, plotting
-from gankit.metrics.evaluate import evaluate_points
+from gankit.metrics import evaluate, evaluate_points, features
 from gankit.recipes import Recipe, recipes
 
 COMMANDS = ("train", "sample", "evaluate", "recipes", "classifier")
@@ -334,16 +334,28 @@ def test_digits_are_measured_by_a_classifier_that_is_trained_once(gankit, done, 
     assert second.out == first.out
     assert kept.read_bytes() == trained
 
-    heading, _, *lines, _ = first.out.splitlines()
+    heading, head, covered, *others, protocol, _ = first.out.splitlines()
     assert heading == "ns-digits, step 8, teacher, 200 samples against 1,797 of digits"
+    assert head.split() == ["metric", "value", "±", "error"]
+    assert protocol == (
+        "protocol: 200 samples against 1,797 of digits (split all), digits classifier: images as they are"
+    )
     result = json.loads((done / "evaluation.json").read_text())
-    assert list(result["scores"]) == ["classes_covered", "D_JS[classes]", "FD[digits classifier]"]
-    covered, *others = lines
-    assert covered.endswith(f" {result['scores']['classes_covered']:.0f} of 10")
-    assert [line.split()[-1] for line in others] == [f"{v:.4g}" for v in list(result["scores"].values())[1:]]
+    names = ["classes_covered", "D_JS[classes]", "FD[digits classifier]"]
+    assert list(result["scores"]) == list(result["errors"]) == list(result["protocols"]) == names
+    assert covered.split()[0::4] == ["classes_covered", "of"]
+    for line, name in zip([covered, *others], names, strict=True):
+        assert line.startswith(name)
+        shown = f"  {result['scores'][name]:.4g} ± {result['errors'][name]:.2g}"
+        assert shown in line
+    fields = gk.metrics.Protocol(200, None, "digits", "all", 1797, "digits classifier", "images as they are")
+    assert {name: gk.metrics.Protocol(**p) for name, p in result["protocols"].items()} == dict.fromkeys(
+        names, fields
+    )
     expected = {
         "recipe": "ns-digits", "step": 8, "images": 8 * 32, "network": "teacher", "samples": 200,
-        "reference": {"data": "digits", "images": 1797, "classes": 10}, "sample_seed": 0, "seeds": [0],
+        "reference": {"data": "digits", "images": 1797, "split": "all", "classes": 10}, "sample_seed": 0,
+        "seeds": [0],
     }  # fmt: skip
     assert {key: result[key] for key in expected} == expected
     assert result["versions"]["torch"] == str(torch.__version__)
@@ -360,10 +372,12 @@ def test_points_are_measured_by_their_modes_with_the_range_over_seeds(gankit, tm
     scores = json.loads(target.read_text())["scores"]
     run = restored(folder)
     direct = evaluate_points(gk.sampling.sample(run.G, 400), run.data)
-    assert scores == {name: value.tolist() for name, value in direct.items()}
+    assert list(scores) == list(direct)
+    for name, value in direct.items():
+        assert scores[name] == pytest.approx(value.tolist(), rel=1e-5), name
     fd = scores["FD[points]"]
     assert len(fd) == 2
-    assert f"{np.median(fd):8.4g}  [{min(fd):.4g}, {max(fd):.4g}]" in outcome.out
+    assert f"  {np.median(fd):.4g} [{min(fd):.4g}, {max(fd):.4g}] ± " in outcome.out
     assert not (folder / "evaluation.json").exists()
 
 
@@ -401,7 +415,7 @@ def test_a_folder_of_pictures_is_measured_by_its_pixels(gankit, tmp_path, pictur
     assert "FD[pixels]" in outcome.out
     result = json.loads((run / "evaluation.json").read_text())
     assert list(result["scores"]) == ["FD[pixels]"]
-    assert result["reference"] == {"data": "digits", "images": 80, "classes": 2}
+    assert result["reference"] == {"data": "digits", "images": 80, "split": "all", "classes": 2}
     gankit("sample", run, "-n", 4)
     assert np.ptp(np.asarray(Image.open(run / "samples.png")).astype(int), axis=2).max() > 0  # in colour
 
@@ -409,17 +423,112 @@ def test_a_folder_of_pictures_is_measured_by_its_pixels(gankit, tmp_path, pictur
 def test_the_references_of_a_large_folder_are_a_random_choice(gankit, tmp_path, picture_folder, monkeypatch):
     """The first ones of a folder would be those of its first class."""
     monkeypatch.setattr(cli, "PIXEL_REFERENCES", 40)
-    seen = []
-    monkeypatch.setattr(
-        cli, "evaluate_pixels", lambda samples, data: seen.append(data) or {"x": torch.ones(())}
-    )
     run = tmp_path / "run"
     gankit("train", "ns-digits", "--data", picture_folder, "--out", run, *SHORT)
-    for _ in range(2):
-        assert gankit("evaluate", run, "-n", 10).status == 0
-    assert json.loads((run / "evaluation.json").read_text())["reference"]["images"] == 40
-    assert torch.equal(seen[0].images, seen[1].images)
-    assert seen[0].labels.bincount(minlength=2).min() > 10
+    assert gankit("evaluate", run, "-n", 50).status == 0
+    first = json.loads((run / "evaluation.json").read_text())
+    assert first["reference"]["images"] == first["protocols"]["FD[pixels]"]["n_real"] == 40
+    data = gk.data.load(picture_folder)
+    apart = [
+        evaluate(restored(run).teacher.sample, data.subset(data.labels == c), n=50, progress=False)
+        for c in (0, 1)
+    ]
+    mixed = first["scores"]["FD[pixels]"]
+    assert mixed < min(scores["FD[pixels]"].value.item() for scores in apart)
+    assert gankit("evaluate", run, "-n", 50).status == 0
+    assert json.loads((run / "evaluation.json").read_text()) == first
+    assert gankit("evaluate", run, "-n", 50, "--n-real", 60).status == 0
+    assert json.loads((run / "evaluation.json").read_text())["reference"]["images"] == 60
+
+
+def test_the_flags_of_evaluate_choose_metrics_space_and_protocol(gankit, done, quick_judge):
+    flags = ["--n", 60, "--quiet", "--metrics", "is", "fd", "--splits", 3, "--truncation", 0.5]
+    assert gankit("evaluate", done, *flags, "--split", "test", "--n-real", 99).status == 0
+    result = json.loads((done / "evaluation.json").read_text())
+    assert list(result["scores"]) == ["IS[digits classifier]", "FD[digits classifier]"]
+    assert result["protocols"]["IS[digits classifier]"]["splits"] == 3
+    protocol = result["protocols"]["FD[digits classifier]"]
+    wanted = {"n_fake": 60, "n_real": 99, "split": "test", "truncation": 0.5, "splits": None}
+    assert {key: protocol[key] for key in wanted} == wanted
+    sampler = gk.sampling.Sampler(restored(done).teacher.net, truncation=0.5)
+    judge, test = features.classifier("digits"), gk.data.load("digits", split="test")
+    direct = evaluate(sampler, test, ["fd"], judge, n=60, n_real=99, progress=False)
+    assert result["scores"]["FD[digits classifier]"] == direct["FD[digits classifier]"].value
+    assert gankit("evaluate", done, "--n", 60, "--features", "pixels", "--no-errors", "--quiet").status == 0
+    result = json.loads((done / "evaluation.json").read_text())
+    assert result["errors"] == {"FD[pixels]": None}
+
+
+def test_inception_weights_are_read_or_asked_for(gankit, done, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    pytest.importorskip("torch_fidelity")
+    outcome = gankit("evaluate", done, "-n", 20, "--features", "inception")
+    refused(outcome, "no Inception weights at", "--download", "--weights", "weights-inception-2015-12-05")
+    outcome = gankit("evaluate", done, "-n", 20, "--features", "inception", "--weights", done / "recipe.json")
+    refused(outcome, "recipe.json does not hold weights of the Inception network")
+    asked = []
+
+    def space(weights: Path | None, *, download: bool) -> features.FeatureSpace:
+        asked.append((weights, download))
+        return features.FeatureSpace("Inception", lambda x: (x.flatten(1), None), short={"FD": "FID"})
+
+    monkeypatch.setattr(features, "inception", space)
+    outcome = gankit(
+        "evaluate", done, "-n", 20, "--features", "inception", "--weights", "w.pth", "--download"
+    )
+    assert outcome.status == 0
+    assert asked == [(Path("w.pth"), True)]
+    assert "\nFID " in outcome.out
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    outcome = gankit("evaluate", done, "-n", 20, "--features", "inception")
+    refused(outcome, 'pip install "gankit[metrics]"')
+
+
+@pytest.mark.parametrize(
+    ("flags", "pieces"),
+    [
+        (["--metrics", "fid"], ["metric 'fid' is unknown; did you mean", "class_divergence"]),
+        (["--metrics", "modes_covered"], ["needs a mixture"]),
+        (["--metrics", "is", "--features", "pixels"], ["the space 'pixels' has none"]),
+        (["--metrics", "is", "-n", "10"], ["at least 20 samples", "splits may be smaller"]),
+        (["--features", "vgg"], ["--features: invalid choice: 'vgg'"]),
+        (["--split", "valid"], ["split must be 'train', 'test' or 'all' for 'digits', got 'valid'"]),
+        (["--splits", "0"], ["--splits", "at least 1, got '0'"]),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(gankit, done, quick_judge, flags, pieces):
+    classifier.train_and_cache("digits", progress=False)
+    refused(gankit("evaluate", done, "--quiet", *flags), *pieces)
+    assert not (done / "evaluation.json").exists()
+
+
+def test_processes_of_torchrun_share_an_evaluation_and_one_reports(gankit, done, quick_judge, tmp_path):
+    """The same file to 1e-6, written and printed once; the classifier that is missing is trained once."""
+    flags = ["-n", "600", "--quiet", "--device", "cpu"]
+    script = tmp_path / "command.py"  # the command with the short training of this test's classifier
+    script.write_text(
+        "import sys\n"
+        "from gankit import classifier, cli\n"
+        "classifier.RECIPES['digits']['epochs'] = 1\n"
+        "sys.exit(cli.main())\n"
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    two = subprocess.run(
+        [*torchrun, str(script), "evaluate", str(done), *flags, "--to", str(tmp_path / "two.json")],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert two.returncode == 0, two.stderr[-3000:]
+    assert two.stderr.count("training the digits classifier, once") == 1
+    one = gankit("evaluate", done, *flags, "--to", tmp_path / "one.json")
+    assert one.err == ""
+    assert two.stdout == one.out.replace("one.json", "two.json")
+    ours, theirs = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
+    for numbers in ("scores", "errors"):
+        assert ours.pop(numbers) == pytest.approx(theirs.pop(numbers), rel=1e-6, abs=1e-6)
+    assert ours == theirs
 
 
 # --- Bad input: one line, a status, and nothing half-written ----------------------------------------------------
@@ -735,7 +844,9 @@ def test_a_bug_is_not_taken_for_bad_input(gankit, tmp_path, monkeypatch):
     [
         ("train", ["--out", "--seed", "--log-every", "--save-every", "--download", "--device", "--root", "--quiet"]),
         ("sample", ["-n", "--to", "--network", "--sample-seed", "--truncation", "--device", "--root"]),
-        ("evaluate", ["-n", "--to", "--network", "--sample-seed", "--truncation", "--device", "--root"]),
+        ("evaluate", ["-n", "--to", "--network", "--sample-seed", "--truncation", "--device", "--root", "--metrics",
+                      "--features", "--weights", "--download", "--split", "--n-real", "--k", "--splits", "--pairs",
+                      "--no-errors"]),
         ("recipes", []),
         ("classifier", ["--device", "--download", "--root", "--quiet"]),
     ],
@@ -758,7 +869,7 @@ def test_the_commands_are_listed_with_examples_that_parse(gankit):
     for command in COMMANDS:
         assert re.search(rf"^    {command} +\w", outcome.out, re.MULTILINE)
     examples = re.findall(r"^  gankit (.*?)  ", outcome.out, re.MULTILINE)
-    assert len(examples) == 5
+    assert len(examples) == 6
     for example in examples:
         cli._parser().parse_args(example.split())
 

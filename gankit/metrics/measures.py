@@ -1,0 +1,245 @@
+"""The metrics that `gankit.metrics.evaluate` knows by name: what each needs, its value and its standard error.
+
+`METRICS` is a plain dict. Another metric is another entry:
+
+    >>> METRICS["mean_pixel"] = Metric("mean pixel", lambda case: case.fake.images.mean(), needs=("images",))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from gankit.data import Dataset
+from gankit.metrics.errors import bootstrap_counts, frechet_error, jackknife
+from gankit.metrics.frechet import frechet_distance
+from gankit.metrics.inception import InceptionScore, inception_score
+from gankit.metrics.modes import class_divergence, classes_covered, frequencies, mode_assignment
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """What was kept of N images of each replica, the samples of all processes; None: no metric asked for it.
+
+    Attributes:
+        dim: the dimension of the samples, 1 with replicas in front and else 0.
+        features: `[*lead, N, d]`.
+        probabilities: `[*lead, N, C]`, of the space's classes.
+        predicted: int64 `[*lead, N]`, the most probable class; -1 where the logits are not finite.
+        labels: int64 `[*lead, N]`, the class that a conditional generator was asked for, or the data's.
+        images: `[*lead, N, *shape]` in [-1, 1], or points.
+    """
+
+    dim: int = 0
+    features: Tensor | None = None
+    probabilities: Tensor | None = None
+    predicted: Tensor | None = None
+    labels: Tensor | None = None
+    images: Tensor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where all of it lies."""
+        return next(value.device for value in vars(self).values() if isinstance(value, Tensor))
+
+    def take(self, keep: Tensor) -> Observed:
+        """The samples at the indices `keep`, int64 `[M]`, of every replica."""
+        kept = {
+            f.name: value.index_select(self.dim, keep.to(value.device))
+            for f in dataclasses.fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor)
+        }
+        return dataclasses.replace(self, **kept)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One evaluation: what a metric is a function of.
+
+    Attributes:
+        fake, real: samples and reference.
+        data: the reference's data set (classes, centres of a mixture).
+        n: number of samples of each replica.
+        k, splits, pairs: options, see `gankit.metrics.protocol.Protocol`.
+    """
+
+    fake: Observed
+    real: Observed
+    data: Dataset
+    n: int
+    k: int
+    splits: int
+    pairs: int
+
+    @cached_property
+    def class_shares(self) -> Tensor:
+        """Frequencies of the predicted classes, `[*lead, C]`."""
+        return frequencies(self.fake.predicted, self.data.n_classes)
+
+    @cached_property
+    def mode_shares(self) -> Tensor:
+        """Frequencies of a mixture's modes, `[*lead, K]`; points far from every mode count in N alone."""
+        data, points = self.data, self.fake.images
+        return frequencies(mode_assignment(points, data.centers, data.std), len(data.centers))
+
+    @cached_property
+    def expected(self) -> Tensor:
+        """Frequencies of the classes (or modes) in the data."""
+        return self.data.class_frequencies().to(self.fake.device)
+
+    @cached_property
+    def inception_score(self) -> InceptionScore:
+        return inception_score(self.fake.probabilities, splits=self.splits)
+
+    def jackknife(self, statistic: Callable[[Case], Tensor]) -> Tensor:
+        """Standard error of any smooth statistic of the samples, from leaving out a tenth at a time."""
+
+        def without_some(keep: Tensor) -> Tensor:
+            return statistic(dataclasses.replace(self, fake=self.fake.take(keep), n=len(keep)))
+
+        return jackknife(without_some, self.n, groups=min(10, self.n))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        title: name of the result; in a feature space its name follows in brackets.
+        value: case -> `[*lead]`.
+        error: case -> standard error `[*lead]`, or None where none can be given.
+        needs: what has to be kept of the samples, among "features", "probabilities", "classes" (predicted ones, by
+            a space whose classes are the data's), "labels" (of a conditional generator), "images", and "modes"
+            (images of a mixture).
+        options: the fields of the protocol that it depends on, besides those of its feature space.
+        compares: whether it depends on the reference.
+        real: whether it needs the features of the reference.
+        unit: of the result; `case` may be named in it.
+        about: a line for people.
+    """
+
+    title: str
+    value: Callable[[Case], Tensor]
+    error: Callable[[Case], Tensor | None] = lambda case: None
+    needs: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    compares: bool = True
+    real: bool = False
+    unit: str = ""
+    about: str = ""
+
+    @property
+    def in_space(self) -> bool:
+        """Whether the result depends on the feature space."""
+        return bool({"features", "probabilities", "classes"} & set(self.needs))
+
+    @property
+    def titled_by_space(self) -> bool:
+        """Whether the name of the space follows that of the result: where there is nothing else to compare with."""
+        return bool({"features", "probabilities"} & set(self.needs))
+
+
+# --- Frechet distance, Inception Score ----------------------------------------------------------------------------
+
+
+def _fd(case: Case) -> Tensor:
+    return frechet_distance(case.fake.features, case.real.features)
+
+
+def _fd_error(case: Case) -> Tensor:
+    return frechet_error(case.fake.features, case.real.features)
+
+
+def _is_error(case: Case) -> Tensor | None:
+    """From the spread of the splits, which are independent samples of smaller sets; None for a single one."""
+    return case.inception_score.std / math.sqrt(case.splits - 1) if case.splits > 1 else None
+
+
+# --- Classes and modes --------------------------------------------------------------------------------------------
+
+
+def _of_shares(
+    title: str, statistic: Callable[[Tensor, Tensor], Tensor], kind: str, unit: str = "", about: str = ""
+) -> Metric:
+    """A metric that is a function of the samples' frequencies in the "classes" or "modes", and of the data's."""
+
+    def shares(case: Case) -> Tensor:
+        return case.class_shares if kind == "classes" else case.mode_shares
+
+    return Metric(
+        title,
+        value=lambda case: statistic(shares(case), case.expected),
+        error=lambda case: bootstrap_counts(lambda s: statistic(s, case.expected), shares(case), case.n),
+        needs=(kind,),
+        unit=unit,
+        about=about,
+    )
+
+
+def _divergence(shares: Tensor, expected: Tensor) -> Tensor:
+    """D_JS in bits; a generator that hits no class at all has no frequencies and scores the upper bound, 1."""
+    hits = shares.sum(-1, keepdim=True) > 0
+    divergence = class_divergence(torch.where(hits, shares, expected), expected)
+    return torch.where(hits[..., 0], divergence, 1.0)
+
+
+METRICS: dict[str, Metric] = {
+    "fd": Metric(
+        "FD",
+        _fd,
+        _fd_error,
+        needs=("features",),
+        real=True,
+        about="Frechet distance of the features (FID in Inception's space)",
+    ),
+    "is": Metric(
+        "IS",
+        lambda case: case.inception_score.mean,
+        _is_error,
+        needs=("probabilities",),
+        options=("splits",),
+        compares=False,
+        about="Inception Score of the class probabilities; sees no real image",
+    ),
+    "classes_covered": _of_shares(
+        "classes_covered",
+        classes_covered,
+        "classes",
+        unit="of {case.data.n_classes}",
+        about="classes with at least 10 % of their share",
+    ),
+    "class_divergence": _of_shares(
+        "D_JS[classes]",
+        _divergence,
+        "classes",
+        unit="bits",
+        about="Jensen-Shannon divergence of the class frequencies",
+    ),
+    "modes_covered": _of_shares(
+        "modes_covered",
+        classes_covered,
+        "modes",
+        unit="of {case.data.n_classes}",
+        about="modes of a mixture with at least 10 % of their share",
+    ),
+    "high_quality": _of_shares(
+        "high_quality",
+        lambda shares, _: shares.sum(-1),
+        "modes",
+        about="share of the points within 3 standard deviations of a mode",
+    ),
+    "mode_divergence": _of_shares(
+        "D_JS[modes]",
+        _divergence,
+        "modes",
+        unit="bits",
+        about="Jensen-Shannon divergence of the modes' frequencies",
+    ),
+}
+"""Every metric by name."""
