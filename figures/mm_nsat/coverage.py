@@ -31,7 +31,15 @@ SAMPLES = {"digits": 1_000}
 READINGS = {"digits": 30}
 """Readings of gradients and logits kept in a result, of all that were made (600 where nothing is said)."""
 
-SETTINGS = ("digits", "mnist-fc3", "mnist-fc4", "mnist-conv4", "mnist-conv4-narrow", "cifar10-conv4")
+SETTINGS = (
+    "digits",
+    "mnist-fc3",
+    "mnist-fc4",
+    "mnist-fc4-fast",
+    "mnist-conv4",
+    "mnist-conv4-narrow",
+    "cifar10-conv4",
+)
 """Those of `runs.SETTINGS` that a classifier of ten classes judges."""
 
 MOST_BANDS = 6
@@ -149,16 +157,35 @@ def draw(
     space = "digits" if result["setting"] == "digits" else result["setting"].partition("-")[0].upper()
     axes[0].set(yscale="log", xlabel=unit, ylabel=f"FD, {space} classifier (no unit)")
     axes[1].set(yscale="log", xlabel=unit, ylabel="$D_{JS}$ of classes (bits)")
+    label_distance(axes[0])
     _draw_ends(axes[2], result, variants, {name: look["color"] for name, look in looks.items()})
     for ax in axes[1:]:
         ax.axhline(perfect(result["samples"]), color="black", ls=":", lw=0.8)
     low, high = zip(*(ax.get_ylim() for ax in axes[1:]), strict=True)
     for ax in axes[1:]:
         ax.set_ylim(min(low), max(high))
+        label_bits(ax)
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(len(variants), 6)
     )
     return figure
+
+
+def label_bits(ax: Axes) -> None:
+    """Plain numbers at a logarithmic vertical axis of D_JS of ten classes; the last one is its largest value."""
+    _label(ax, (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.76))
+
+
+def label_distance(ax: Axes) -> None:
+    """Plain numbers at a logarithmic vertical axis of distances."""
+    _label(ax, [digit * 10.0**power for power in range(-2, 5) for digit in (1, 2, 5)])
+
+
+def _label(ax: Axes, ticks: Sequence[float]) -> None:
+    low, high = ax.get_ylim()
+    shown = [tick for tick in ticks if low <= tick <= high]
+    ax.set_yticks(shown, [f"{tick:g}" for tick in shown])
+    ax.yaxis.minorticks_off()
 
 
 def _draw_ends(
@@ -178,7 +205,7 @@ def _draw_ends(
 
 
 def table(result: Mapping[str, Any], variants: Mapping[str, Variant], reference: str = "ns") -> str:
-    """The summary of a result as text, one line per variant.
+    """The summary of a result as text, one line for each variant that it holds, in the order of `variants`.
 
     Columns: median D_JS at the end with its range, in how many seeds it is below the reference's with the same seed,
     the reference's median over this one's, the classes covered, the median distance at the end and at its best, and
@@ -186,12 +213,13 @@ def table(result: Mapping[str, Any], variants: Mapping[str, Variant], reference:
     """
     seeds = len(result["provenance"]["seeds"])
     other = variants[reference].label if reference in result["names"] else reference
-    width = max(len(variants[name].label) for name in result["names"]) + 1
+    names = [name for name in variants if name in result["names"]]
+    width = max(len(variants[name].label) for name in names) + 1
     lines = [
         f"{'':{width}} D_JS of classes, bits   seeds     median   classes   distance       runs with",
         f"{'':{width}} median (range)          below {other:3} ratio    covered   end    best    vanished gradient",
     ]
-    for name in result["names"]:
+    for name in names:
         row = result["summary"][name]
         spread = f"{row['D_JS']:.3f} ({row['D_JS_min']:.3f} to {row['D_JS_max']:.3f})"
         pairs = f"{row['seeds_below']:2} of {seeds:2}   {row['ratio']:5.1f}" if "ratio" in row else " " * 16

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 
+import gankit as gk
 from figures.mm_nsat import coverage
 from figures.mm_nsat.runs import PAPER_COSTS, Variant
 
 SUFFIXES = ("exp-2", "", "exp-0.5", "add-0.1", "add-1")
-"""From the steepest weight to the flattest; "" is the cost itself."""
+"""Of both families; "" is the cost itself."""
 
 
 def _names(base: str) -> list[str]:
@@ -28,17 +30,43 @@ VARIANTS = {
     for base, names in (("ns", _names("ns")), ("mm-nsat", _names("mm-nsat")[::-1]))
     for name in names
 }
-"""In the order in which the paper expects them, from the weight that falls most steeply to the one that rises so."""
 
-_BLUES = ("#08306B", "#0072B2", "#4292C6", "#7FB8DC", "#B5D4E9")
-_GREENS = ("#003D2E", "#009E73", "#3FBF95", "#85D6B9", "#BCE8D6")
+
+def preference(name: str) -> float:
+    """The weight of a sample with score s = 0.9 over that of one with s = 0.1, in one minibatch.
+
+    Below 1 the cost listens to samples that D rejects, above 1 to those that it believes.
+    """
+    good, bad = gk.losses[name].g_weight(torch.tensor([0.9, 0.1], dtype=torch.float64).logit())
+    return float(good / bad)
+
+
+ORDER = tuple(sorted(VARIANTS, key=preference))
+"""In which the paper's argument expects the costs, from the most class divergence to the least."""
+
+_SHADES = {  # dark for a steep weight, light for a flat one
+    "ns": {
+        "exp-2": "#08306B",
+        "": "#0072B2",
+        "add-0.1": "#4292C6",
+        "exp-0.5": "#7FB8DC",
+        "add-1": "#B5D4E9",
+    },
+    "mm-nsat": {
+        "exp-2": "#003D2E",
+        "": "#009E73",
+        "add-0.1": "#3FBF95",
+        "exp-0.5": "#85D6B9",
+        "add-1": "#BCE8D6",
+    },
+}
 _DASHES = {"exp-2": (0, (3, 1)), "": "-", "exp-0.5": (0, (3, 1, 1, 1)), "add-0.1": (0, (1, 1)), "add-1": ":"}
 STYLES = {
-    name: {"color": color, "ls": _DASHES[suffix]}
-    for base, colors in (("ns", _BLUES), ("mm-nsat", _GREENS))
-    for name, suffix, color in zip(_names(base), SUFFIXES, colors, strict=True)
+    name: {"color": shades[suffix], "ls": _DASHES[suffix]}
+    for base, shades in _SHADES.items()
+    for name, suffix in zip(_names(base), SUFFIXES, strict=True)
 }
-"""Shades of the colours of NS and MM-nsat, darker for steeper weights."""
+"""Shades of the colours of NS and MM-nsat."""
 
 
 def compute(**options: Any) -> dict[str, Any]:
@@ -47,8 +75,9 @@ def compute(**options: Any) -> dict[str, Any]:
 
 
 def draw(result: dict[str, Any]) -> Figure:
-    """Distance and class divergence during training (`coverage.draw`), of the costs that the result holds."""
-    return coverage.draw(result, {name: VARIANTS[name] for name in result["names"]}, STYLES)
+    """Distance and class divergence during training (`coverage.draw`), of the costs that the result holds, in
+    `ORDER`."""
+    return coverage.draw(result, {name: VARIANTS[name] for name in ORDER if name in result["names"]}, STYLES)
 
 
 if __name__ == "__main__":
