@@ -148,6 +148,24 @@ def test_both_images_of_a_pair_see_the_same_noise(space):
     assert torch.allclose(noisy, quiet, rtol=1e-5)
 
 
+class Speckled(Linear):
+    """Noise that multiplies: it does not cancel between the two images of a pair."""
+
+    def synthesis(self, w):
+        x = w @ self.matrix
+        return x * torch.rand_like(x)
+
+
+def test_noise_comes_from_the_seed_and_not_from_the_global_state():
+    results = []
+    for state in (0, 1):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(state)
+            results.append(path_lengths(Speckled(), squared_distance, 20))
+    assert torch.equal(*results)
+    assert not torch.allclose(results[0], path_lengths(Speckled(), squared_distance, 20, seed=1))
+
+
 def test_seeds_and_batches():
     G = Linear()
     one = path_lengths(G, squared_distance, 25, batch_size=25)
@@ -306,6 +324,13 @@ def test_every_step_and_per_replica_settings_and_removal():
     moved.remove()
     run.fit(2, callback=moved, callback_every=1, progress=False)
     assert run.curve("consecutive_distance")[0].tolist() == [1, 2, 3, 4]
+
+
+def test_images_of_more_than_one_step_ago_are_not_compared():
+    run = ring_run()
+    moved = ConsecutiveDistance(run, squared_distance, every=4, n=10)
+    run.fit(13, callback=moved, callback_every=3, progress=False)  # at 3, 6, 9, 12 and, as the last, 13
+    assert run.curve("consecutive_distance")[0].tolist() == [12]
 
 
 def test_callbacks_at_other_steps_give_no_value():
