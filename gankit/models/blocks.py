@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -37,11 +38,208 @@ class Discriminator(nn.Sequential):
     n_classes = 0
 
 
+class Conditioned(nn.Module):
+    """A layer that can read a condition beside its input: `layer(x)` or `layer(x, condition)`."""
+
+
+class ConditionalGenerator(Generator):
+    """A generator called as `G(z, labels)`, labels `[N]` int64: its `Conditioned` layers read the labels."""
+
+    def __init__(self, *layers: nn.Module, z_dim: int, shape: tuple[int, ...], n_classes: int) -> None:
+        super().__init__(*layers, z_dim=z_dim, shape=shape)
+        self.n_classes = n_classes
+
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        return _through(self, z, labels)
+
+
+class ConditionalDiscriminator(Discriminator):
+    """A discriminator called as `D(x, labels)`, labels `[N]` int64: its `Conditioned` layers read the labels."""
+
+    def __init__(self, *layers: nn.Module, n_classes: int) -> None:
+        super().__init__(*layers)
+        self.n_classes = n_classes
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        return _through(self, x, labels)
+
+
+def _through(layers: Iterable[nn.Module], h: Tensor, condition: Tensor) -> Tensor:
+    for layer in layers:
+        h = layer(h, condition) if isinstance(layer, Conditioned) else layer(h)
+    return h
+
+
 class Squeeze(nn.Module):
     """Drop the last dimension, `[..., N, 1]` -> `[..., N]`: one logit per sample."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.squeeze(-1)
+
+
+class SumPool(nn.Module):
+    """Sum over a feature map, `[N, C, H, W]` -> `[N, C]`: the "global sum pooling" of residual discriminators."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum((-2, -1))
+
+
+# --- Residual blocks ---------------------------------------------------------------------------------------------
+#
+# `conv` and `norm` make layers: `conv(c_in, c_out, kernel, padding=...)`, `norm(channels)`. Each network passes plain
+# ones, or spectrally normalised ones (`gankit.models.spectral`), or conditional ones.
+
+Conv = Callable[..., nn.Module]
+Norm = Callable[[int], nn.Module]
+
+
+class UpBlock(Conditioned):
+    """A generator's residual block, `[N, c_in, H, W]` -> `[N, c_out, 2H, 2W]`.
+
+    Norm, ReLU, upsampling, 3x3 convolution, norm, ReLU, 3x3 convolution; on the shortcut upsampling and a 1x1
+    convolution. Upsampling copies each pixel into four, as the authors' code does.
+
+    Source: "ResBlock up", Miyato et al. 2018, figure 8; Brock et al. 2019, figure 15 (b).
+    """
+
+    def __init__(self, c_in: int, c_out: int, conv: Conv, norm: Norm) -> None:
+        super().__init__()
+        self.norm1 = norm(c_in)
+        self.conv1 = conv(c_in, c_out, 3, padding=1)
+        self.norm2 = norm(c_out)
+        self.conv2 = conv(c_out, c_out, 3, padding=1)
+        self.shortcut = conv(c_in, c_out, 1)
+
+    def forward(self, x: Tensor, *condition: Tensor) -> Tensor:
+        h = F.relu(self.norm1(x, *condition))
+        h = self.conv1(_upsample(h))
+        h = F.relu(self.norm2(h, *condition))
+        h = self.conv2(h)
+        # A 1x1 convolution commutes with copying pixels, and before it costs a quarter.
+        return h + _upsample(self.shortcut(x))
+
+
+class ResBlock(nn.Module):
+    """A discriminator's residual block: `[N, c_in, H, W]` -> `[N, c_out, H/2, W/2]` with `down`, else `[.., H, W]`.
+
+    ReLU, 3x3 convolution to `hidden` filters, ReLU, 3x3 convolution, average pooling; on the shortcut a 1x1
+    convolution and average pooling. A block that changes neither side nor filters has the identity as its shortcut.
+
+    Source: "ResBlock down" and "ResBlock", Miyato et al. 2018, figure 8 (without batch norm); Brock et al. 2019,
+    figure 15 (c).
+    """
+
+    def __init__(self, c_in: int, c_out: int, hidden: int, conv: Conv, *, down: bool) -> None:
+        super().__init__()
+        self.conv1 = conv(c_in, hidden, 3, padding=1)
+        self.conv2 = conv(hidden, c_out, 3, padding=1)
+        self.pool = nn.AvgPool2d(2) if down else nn.Identity()
+        self.shortcut = conv(c_in, c_out, 1) if down or c_in != c_out else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.relu(x))
+        return self.after_first(x, h)
+
+    def after_first(self, x: Tensor, h: Tensor) -> Tensor:
+        """The rest of the block on input x, from the first convolution's result h on."""
+        h = self.conv2(F.relu(h))
+        # A 1x1 convolution commutes with averaging pixels, and after it costs a quarter.
+        return self.pool(h) + self.shortcut(self.pool(x))
+
+
+class FirstBlock(ResBlock):
+    """A discriminator's first block, which sees the picture: no ReLU before its first convolution.
+
+    Source: Gulrajani et al. 2017 (the optimised first block of their code), kept by Miyato et al. 2018.
+    """
+
+    def __init__(self, c_in: int, c_out: int, conv: Conv) -> None:
+        super().__init__(c_in, c_out, c_out, conv, down=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after_first(x, self.conv1(x))
+
+
+def _upsample(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+# --- Conditioning and attention ----------------------------------------------------------------------------------
+
+
+class ConditionalBatchNorm2d(nn.Module):
+    """Batch normalisation with a gain and a bias for each sample: (1 + gain(c)) (x - mean) / std + bias(c).
+
+    Args:
+        channels: C of the input `[N, C, H, W]`.
+        make: channels -> layer that maps a condition to `[N, channels]`; called for the gain and for the bias.
+
+    Source: Dumoulin et al. 2017, equation 5; Miyato and Koyama 2018, section 4, with a table of gains and biases by
+    class; Brock et al. 2019, appendix B, with linear maps of a vector.
+    """
+
+    def __init__(self, channels: int, make: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.gain = make(channels)
+        self.bias = make(channels)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        h = self.norm(x)
+        gain, bias = 1 + self.gain(condition), self.bias(condition)
+        return h * gain[..., None, None].to(h) + bias[..., None, None].to(h)
+
+
+class SelfAttention(nn.Module):
+    """Each pixel gathers what it needs from the whole feature map, `[N, C, H, W]` -> `[N, C, H, W]`.
+
+    s_ij = f(x_i)^T g(x_j), beta_ji = softmax over i of s_ij, o_j = v(sum_i beta_ji h(x_i)), y_j = gamma o_j + x_j.
+    f, g, h, v are 1x1 convolutions; gamma starts at 0, so that training starts without attention.
+
+    As in the authors' code, and unlike their text, h has C/2 channels (f and g have C/8), and f(x) and h(x) are
+    max-pooled, so that a pixel looks at a quarter of the others.
+
+    Source: Zhang et al. 2018 (SAGAN), equations 1 to 3; the non-local block of Brock et al. 2019.
+    """
+
+    def __init__(self, channels: int, conv: Conv) -> None:
+        super().__init__()
+        narrow, half = max(channels // 8, 1), max(channels // 2, 1)
+        self.f = conv(channels, narrow, 1, bias=False)
+        self.g = conv(channels, narrow, 1, bias=False)
+        self.h = conv(channels, half, 1, bias=False)
+        self.v = conv(half, channels, 1, bias=False)
+        self.gamma = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        f = F.max_pool2d(self.f(x), 2).flatten(-2)  # [N, C/8, HW/4], columns i
+        g = self.g(x).flatten(-2)  # [N, C/8, HW], columns j
+        h = F.max_pool2d(self.h(x), 2).flatten(-2)  # [N, C/2, HW/4]
+        beta = torch.softmax(f.mT @ g, -2)  # [N, HW/4, HW]
+        o = self.v((h @ beta).unflatten(-1, x.shape[-2:]))
+        return self.gamma * o + x
+
+
+class Projection(Conditioned):
+    """Logit of features phi `[N, C]` and labels y `[N]`: psi(phi) + <V_y, phi>, `[N]`.
+
+    Args:
+        psi: linear layer from C features to one number.
+        V: embedding of the classes in C numbers.
+
+    Source: Miyato and Koyama 2018, equation 3 and figure 1 (d).
+    """
+
+    def __init__(self, psi: nn.Module, V: nn.Module) -> None:
+        super().__init__()
+        self.psi = psi
+        self.V = V
+
+    def forward(self, phi: Tensor, labels: Tensor) -> Tensor:
+        return self.psi(phi).squeeze(-1) + (self.V(labels) * phi).sum(-1)
+
+
+# --- Initial weights ---------------------------------------------------------------------------------------------
 
 
 def glorot_uniform(net: nn.Module) -> None:
@@ -64,6 +262,34 @@ def dcgan_normal(net: nn.Module) -> None:
             continue
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
+
+
+def residual_glorot(net: nn.Module) -> None:
+    """Initial weights of the SNGAN family, in place.
+
+    Glorot-uniform, times sqrt(2) for the 3x3 convolutions of residual blocks, which come after a ReLU; zero biases.
+    Conditional batch norm starts with gain 1 and bias 0 for every class. From the authors' code; Miyato et al.
+    2018 do not print it.
+    """
+    glorot_uniform(net)
+    for module in net.modules():
+        if isinstance(module, UpBlock | ResBlock):
+            nn.init.xavier_uniform_(module.conv1.weight, 2**0.5)
+            nn.init.xavier_uniform_(module.conv2.weight, 2**0.5)
+        elif isinstance(module, ConditionalBatchNorm2d):
+            nn.init.zeros_(module.gain.weight)
+            nn.init.zeros_(module.bias.weight)
+        elif isinstance(module, Projection):
+            nn.init.xavier_uniform_(module.V.weight)
+
+
+def orthogonal(net: nn.Module) -> None:
+    """Random orthogonal matrices, kernels as `[out, in kh kw]`; zero biases (Saxe et al. 2014), in place."""
+    for layer in net.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.Embedding):
+            nn.init.orthogonal_(layer.weight)
+            if getattr(layer, "bias", None) is not None:
+                nn.init.zeros_(layer.bias)
 
 
 @contextmanager
