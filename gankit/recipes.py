@@ -30,6 +30,8 @@ MODELS: Mapping[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
     "mlp": models.mlp,
     "conv": models.conv,
     "dcgan": models.dcgan,
+    "sngan": models.sngan,
+    "wgan-gp": models.wgan_gp,
 }
 
 
@@ -52,7 +54,7 @@ class Recipe:
     model: str = _setting(f"networks: {', '.join(MODELS)}", "mlp")
     z_dim: int = _setting("length of a latent vector", 64)
     depth: int | None = _setting("weight layers of each network (mlp, conv)", None)
-    width: int = _setting("hidden units (mlp) or filters next to the picture (conv, dcgan)", 64)
+    width: int = _setting("hidden units (mlp) or filters next to the picture (the others)", 64)
     d_depth: int | None = _setting("weight layers of the discriminator, where they differ (mlp)", None)
     loss: str = _setting("cost, a name of gankit.losses", "ns")
     steps: int = _setting("generator steps", 2_000)

@@ -562,7 +562,7 @@ TRAIN = ("train", "ns-digits", "--out", "run", "--device", "cpu", "--quiet")
         ("train ns-digits --out run --leak-source nowhere", ["source must be one of sync", "'nowhere'"]),
         ("train ns-digits --out run --r1 -1", ["gamma is the penalty's strength", "got -1.0"]),
         ("train ns-digits --out run --optimizer lion", ["optimizer must be adam, sgd or rmsprop, got 'lion'"]),
-        ("train ns-digits --out run --model vae", ["model must be one of mlp, conv, dcgan, got 'vae'"]),
+        ("train ns-digits --out run --model vae", ["model must be one of mlp, conv, dcgan, sngan, wgan-gp, got 'vae'"]),
         ("train ns-digits --out run --model conv", ["'conv' has no d_depth, got 4; --d-depth none unsets it"]),
         ("train ns-ring --out run --model conv", ["shape must be (C, H, W) of an image, got (2,)"]),
         ("train ns-digits --out run --device gpu", ["device must be auto, cpu, cuda or cuda:N, got 'gpu'"]),

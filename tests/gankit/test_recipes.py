@@ -156,7 +156,10 @@ def test_each_network_has_its_optimiser(settings, g, d):
     assert recipe(**settings).optimizers() == (g, d)
 
 
-@pytest.mark.parametrize(("model", "sizes"), [("mlp", {}), ("conv", {}), ("dcgan", {"depth": None})])
+@pytest.mark.parametrize(
+    ("model", "sizes"),
+    [("mlp", {}), ("conv", {}), ("dcgan", {"depth": None}), ("sngan", {"depth": None})],
+)
 def test_several_seeds_are_the_single_runs_side_by_side(model, sizes):
     made = recipe(model=model, batch_size=4, **sizes)
     seeds = (5, 2)
@@ -203,7 +206,7 @@ def test_a_folder_of_pictures_is_resized(tmp_path):
     ("make", "sentence"),
     [
         (lambda: recipe(loss="nss"), "loss 'nss' is unknown; did you mean ns"),
-        (lambda: recipe(model="vae"), "model must be one of mlp, conv, dcgan, got 'vae'"),
+        (lambda: recipe(model="vae"), "model must be one of mlp, conv, dcgan, sngan, wgan-gp, got 'vae'"),
         (lambda: recipe(optimizer="lion"), "optimizer must be adam, sgd or rmsprop, got 'lion'"),
         (lambda: recipe(model="dcgan"), "model 'dcgan' has no depth, got 3; --depth none unsets it"),
         (lambda: recipe(model="conv", d_depth=2), "model 'conv' has no d_depth, got 2; --d-depth none unsets it"),
