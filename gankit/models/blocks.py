@@ -216,7 +216,8 @@ class SelfAttention(nn.Module):
         g = self.g(x).flatten(-2)  # [N, C/8, HW], columns j
         h = F.max_pool2d(self.h(x), 2).flatten(-2)  # [N, C/2, HW/4]
         beta = torch.softmax(f.mT @ g, -2)  # [N, HW/4, HW]
-        o = self.v((h @ beta).unflatten(-1, x.shape[-2:]))
+        # Autocast reaches the products but, inside `vmap` on a CPU, not the convolutions.
+        o = self.v((h @ beta).to(x.dtype).unflatten(-1, x.shape[-2:]))
         return self.gamma * o + x
 
 

@@ -12,6 +12,7 @@ from gankit.models.biggan import BIGGAN, SMALL, HierarchicalGenerator
 from gankit.models.blocks import ResBlock, SelfAttention, UpBlock
 from gankit.models.resnet import SNGAN
 from gankit.models.spectral import SNConv2d, SNEmbedding, SNLinear
+from gankit.penalties import WganGP
 from gankit.sampling import Streams
 
 SN = SNConv2d | SNLinear | SNEmbedding
@@ -333,6 +334,36 @@ def test_replicas_are_the_single_networks_side_by_side(name):
             for net, single in ((G, g), (D, d)):  # running statistics and u as well
                 for a, b in zip(net.replica(i).buffers(), single.buffers(), strict=True):
                     torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", BUILDS)
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_a_run_in_bfloat16_with_a_gradient_penalty(name, seeds):
+    data = gk.data.load("digits")
+    nets = BUILDS[name](data.shape) if len(seeds) == 1 else pair(lambda s: BUILDS[name](data.shape, s), seeds)
+    run = gk.Trainer(
+        *nets, data, loss="hinge", batch_size=4, precision="bfloat16", penalties=[WganGP()], device="cpu"
+    )
+    stats = run.step()
+    assert all(g.isfinite().all() for g in (*stats["g_grad"], *stats["d_grad"]))
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_a_checkpoint_continues_bit_for_bit(name, tmp_path):
+    """u and the running statistics are part of it."""
+    data = gk.data.load("digits")
+
+    def start() -> gk.Trainer:
+        return gk.Trainer(*BUILDS[name](data.shape), data, loss="hinge", batch_size=4, device="cpu")
+
+    first = start()
+    first.step()
+    first.save(tmp_path / "checkpoint.pt")
+    second = start().load(tmp_path / "checkpoint.pt")
+    first.step(), second.step()
+    for net in ("G", "D", "teacher"):
+        mine, theirs = getattr(first, net).state_dict(), getattr(second, net).state_dict()
+        assert all(torch.equal(mine[key], theirs[key]) for key in mine)
 
 
 @pytest.mark.parametrize("name", BUILDS)
