@@ -27,7 +27,7 @@ def processes(device: str | torch.device = "cpu") -> Iterator[None]:
         device: where the tensors lie that will be exchanged; a GPU uses NCCL, a CPU gloo.
 
     Raises:
-        RuntimeError: if the process already belongs to a group.
+        ValueError: if the process already belongs to a group.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
