@@ -9,7 +9,7 @@ and needs nothing; the "mnist" ones are the paper's networks and need the MNIST 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.stats import spearmanr
 
 import gankit as gk
 from figures.mm_nsat import runs
@@ -25,14 +26,15 @@ from figures.provenance import command_line, rounded, stamp
 from gankit.plotting import band, color_of
 from gankit.scale import scale
 
-SAMPLES = {"digits": 1_000}
+SAMPLES = {"digits": 1_000, "ring": 2_500}
 """Generated images per evaluation and replica; 2,000 where nothing is said (the paper takes 50,000)."""
 
-READINGS = {"digits": 30}
+READINGS = {"digits": 30, "ring": 30}
 """Readings of gradients and logits kept in a result, of all that were made (600 where nothing is said)."""
 
 SETTINGS = (
     "digits",
+    "ring",
     "mnist-fc3",
     "mnist-fc4",
     "mnist-fc4-fast",
@@ -40,7 +42,7 @@ SETTINGS = (
     "mnist-conv4-narrow",
     "cifar10-conv4",
 )
-"""Those of `runs.SETTINGS` that a classifier of ten classes judges."""
+"""Those of `runs.SETTINGS` with ten classes, named by a classifier, and the ring of eight modes."""
 
 MOST_BANDS = 6
 """With more curves than this in one panel, their bands would hide each other and are left out."""
@@ -143,24 +145,11 @@ def draw(
     """
     gk.plotting.use_style()
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), width_ratios=[1, 1, 0.8])
-    x, unit = time_axis(result)
-    looks = {
-        name: {"color": color_of(name), "ls": "-"} | dict((styles or {}).get(name, {})) for name in variants
-    }
-    for name, variant in variants.items():
-        for ax, key in zip(axes[:2], ("distance", "divergence"), strict=True):
-            values = np.array(result[name][key], float)
-            if len(variants) <= MOST_BANDS:
-                band(ax, x, values, label=variant.label, color=looks[name]["color"])
-            else:
-                ax.plot(x, np.median(values, 1), label=variant.label, lw=1.6, **looks[name])
-    space = "digits" if result["setting"] == "digits" else result["setting"].partition("-")[0].upper()
-    axes[0].set(yscale="log", xlabel=unit, ylabel=f"FD, {space} classifier (no unit)")
-    axes[1].set(yscale="log", xlabel=unit, ylabel="$D_{JS}$ of classes (bits)")
-    label_distance(axes[0])
+    looks = _looks(variants, styles)
+    for ax, key in zip(axes, ("distance", "divergence"), strict=False):
+        _draw_curves(ax, result, variants, looks, key)
     _draw_ends(axes[2], result, variants, {name: look["color"] for name, look in looks.items()})
-    for ax in axes[1:]:
-        ax.axhline(perfect(result["samples"]), color="black", ls=":", lw=0.8)
+    axes[2].axhline(floor_of(result), color="black", ls=":", lw=0.8)
     low, high = zip(*(ax.get_ylim() for ax in axes[1:]), strict=True)
     for ax in axes[1:]:
         ax.set_ylim(min(low), max(high))
@@ -169,6 +158,65 @@ def draw(
         *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(len(variants), 6)
     )
     return figure
+
+
+def draw_networks(
+    results: Sequence[Mapping[str, Any]],
+    variants: Mapping[str, Variant],
+    styles: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Figure:
+    """Several networks, one below another, like the paper's figure 8: distance on the left, D_JS on the right.
+
+    Args:
+        results: of `compute`; each may hold some of the variants.
+        variants, styles: as for `draw`.
+    """
+    gk.plotting.use_style()
+    figure, axes = plt.subplots(len(results), 2, figsize=(9, 0.6 + 2.7 * len(results)), squeeze=False)
+    looks = _looks(variants, styles)
+    for row, result in zip(axes, results, strict=True):
+        held = {name: variant for name, variant in variants.items() if name in result["names"]}
+        for ax, key in zip(row, ("distance", "divergence"), strict=True):
+            _draw_curves(ax, result, held, looks, key)
+            ax.set_title(f"{result['setting']}, {len(result['provenance']['seeds'])} seeds", fontsize=10)
+        label_bits(row[1])
+    most = max(axes[:, 0], key=lambda ax: len(ax.get_lines()))
+    figure.legend(*most.get_legend_handles_labels(), loc="outside upper center", ncols=min(len(variants), 6))
+    return figure
+
+
+def _looks(
+    variants: Mapping[str, Variant], styles: Mapping[str, Mapping[str, Any]] | None
+) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"color": color_of(name), "ls": "-"} | dict((styles or {}).get(name, {})) for name in variants
+    }
+
+
+def _draw_curves(
+    ax: Axes,
+    result: Mapping[str, Any],
+    variants: Mapping[str, Variant],
+    looks: Mapping[str, Mapping[str, Any]],
+    key: str,
+) -> None:
+    """ "distance" or "divergence" over training, a curve for each variant."""
+    x, unit = time_axis(result)
+    for name, variant in variants.items():
+        values = np.array(result[name][key], float)
+        if len(variants) <= MOST_BANDS:
+            band(ax, x, values, label=variant.label, color=looks[name]["color"])
+        else:
+            ax.plot(x, np.median(values, 1), label=variant.label, lw=1.6, **looks[name])
+    ax.set(yscale="log", xlabel=unit)
+    if key == "distance":
+        ax.set_ylabel(f"FD, {space_of(result['setting'])} (no unit)")
+        label_distance(ax)
+    else:
+        ax.set_ylabel("$D_{JS}$ of classes (bits)")
+        floor = floor_of(result)
+        if floor > 0.05 * min(line.get_ydata().min() for line in ax.get_lines()):  # else it lies far below
+            ax.axhline(floor, color="black", ls=":", lw=0.8)
 
 
 def label_bits(ax: Axes) -> None:
@@ -225,15 +273,38 @@ def table(result: Mapping[str, Any], variants: Mapping[str, Variant], reference:
         pairs = f"{row['seeds_below']:2} of {seeds:2}   {row['ratio']:5.1f}" if "ratio" in row else " " * 16
         lines.append(
             f"{variants[name].label:{width}} {spread:23} {pairs}    {row['covered']:4.1f}   "
-            f"{row['distance']:6.1f} {row['best_distance']:6.1f}    {row['dead']:2} of {seeds}"
+            f"{_short(row['distance'])} {_short(row['best_distance'])}    {row['dead']:2} of {seeds}"
         )
     return "\n".join(lines)
+
+
+def _short(distance: float) -> str:
+    """Six characters: distances of points are a thousandth of those of pictures."""
+    return f"{distance:6.1f}" if distance >= 10 else f"{distance:6.3f}"
+
+
+def space_of(setting: str) -> str:
+    """The features in which a setting's distance is measured, in words."""
+    if setting == "ring":
+        return "points"
+    return f"{'digits' if setting == 'digits' else setting.partition('-')[0].upper()} classifier"
+
+
+def order(result: Mapping[str, Any], names: Sequence[str]) -> float:
+    """Spearman's rank correlation of a variant's place in a list and its D_JS at the end, over all runs.
+
+    The mean of each seed over the variants is taken off first, since seeds are paired and some are harder than others:
+    -1 says that every step along the list lowers D_JS in every seed.
+    """
+    ends = np.array([np.array(result[name]["divergence"], float)[-1] for name in names])  # [variants, S]
+    place = np.repeat(np.arange(len(names))[:, None], ends.shape[1], 1)
+    return rounded(float(spearmanr(place.ravel(), (ends - ends.mean(0)).ravel()).statistic), 3)
 
 
 def time_axis(result: Mapping[str, Any]) -> tuple[np.ndarray, str]:
     """Numbers `[T]` and label of the horizontal axis: epochs where training lasts longer than a few, else steps."""
     steps = np.array(result["steps"])
-    if result["setting"] != "digits":
+    if result["setting"] not in ("digits", "ring"):
         return steps * (result["epochs"] / steps[-1]), "epochs"
     return steps, "generator steps"
 
@@ -246,16 +317,22 @@ def perfect(samples: int, n_classes: int = 10) -> float:
     return (n_classes - 1) / (8 * samples * np.log(2))
 
 
+def floor_of(result: Mapping[str, Any]) -> float:
+    """`perfect` for the samples and classes (or modes) of a result."""
+    return perfect(result["samples"], 8 if result["setting"] == "ring" else 10)
+
+
 def main(
     variants: Mapping[str, Variant],
-    draw_figure: Any,
+    compute_figure: Callable[..., dict[str, Any]],
+    draw_figure: Callable[[dict[str, Any]], Figure],
     name: str,
     description: str,
     arguments: Sequence[str] | None = None,
 ) -> Path:
     """The command line of one of the figures."""
     return command_line(
-        lambda **options: compute(variants, **options),
+        compute_figure,
         draw_figure,
         name=name,
         description=description,

@@ -29,4 +29,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    coverage.main(VARIANTS, draw, "mm_nsat/fig08_class_coverage", str(__doc__))
+    coverage.main(VARIANTS, compute, draw, "mm_nsat/fig08_class_coverage", str(__doc__))

@@ -32,4 +32,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    coverage.main(VARIANTS, draw, "mm_nsat/fig17_other_costs", str(__doc__))
+    coverage.main(VARIANTS, compute, draw, "mm_nsat/fig17_other_costs", str(__doc__))
