@@ -20,8 +20,8 @@ SHARES = (0.25, 0.5, 0.75)
 
 VARIANTS = {
     "ns": PAPER_COSTS["ns"],
-    **{f"ns+mm({a:g})": Variant(f"ns+mm({a:g})", f"NS + {a:g} MM") for a in SHARES},
-    **{f"ns+mm-nsat({a:g})": Variant(f"ns+mm-nsat({a:g})", f"NS + {a:g} MM-nsat") for a in SHARES},
+    **{f"ns+mm({a:g})": Variant(f"ns+mm({a:g})", f"NS+MM({a:g})") for a in SHARES},
+    **{f"ns+mm-nsat({a:g})": Variant(f"ns+mm-nsat({a:g})", f"NS+MM-nsat({a:g})") for a in SHARES},
     "mm-nsat": PAPER_COSTS["mm-nsat"],
 }
 """Labels name the share a of the second cost; that of NS is 1 - a."""
@@ -33,9 +33,10 @@ def mixed(name: str, other: str, share: float) -> str:
     return to_hex(tuple((1 - share) * x + share * y for x, y in pairs))
 
 
+_DASHES = {0.25: (0, (1, 1)), 0.5: (0, (4, 1.5)), 0.75: (0, (6, 1, 1, 1))}
 STYLES = {
-    f"ns+{other}({a:g})": {"color": mixed("ns", other, a), "ls": ls}
-    for other, ls in (("mm", "--"), ("mm-nsat", "-"))
+    f"ns+{other}({a:g})": {"color": mixed("ns", other, a), "ls": _DASHES[a]}
+    for other in ("mm", "mm-nsat")
     for a in SHARES
 }
 

@@ -137,7 +137,7 @@ def draw(result: Mapping[str, Any]) -> Figure:
     """Left: a dot for each run and a circle at the mean of each strength, joined in order of lambda; right: how alike
     the two costs' weights are, over lambda."""
     gk.plotting.use_style()
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.9), width_ratios=[1.5, 1])
+    figure, axes = plt.subplots(1, 2, figsize=(10.5, 4.4), width_ratios=[1.9, 1])
     strengths = result["strengths"]
     for cost in COSTS:
         runs_of = [result[f"{cost} {value:g}"] for value in strengths]
@@ -147,11 +147,14 @@ def draw(result: Mapping[str, Any]) -> Figure:
         middle = [np.mean(x, 1), np.mean(y, 1)]
         axes[0].plot(*middle, "o:", color=color, ms=9, mfc="white", label=label)
         for i, value in enumerate(strengths):
+            # NS's numbers above its circles, MM-nsat's below: where the two meet they would cover each other.
+            offset = (0, 8) if cost == "ns" else (0, -15)
             axes[0].annotate(
                 f"{value:g}",
                 (middle[0][i], middle[1][i]),
-                xytext=(7, 5),
+                xytext=offset,
                 textcoords="offset points",
+                ha="center",
                 color=color,
                 fontsize=8,
             )
@@ -162,7 +165,9 @@ def draw(result: Mapping[str, Any]) -> Figure:
     axes[0].axhline(coverage.perfect(result["samples"]), color="black", ls=":", lw=0.8)
     coverage.label_bits(axes[0])
     axes[1].set_xticks(range(len(strengths)), [f"{value:g}" for value in strengths])
-    axes[1].set(xlabel="penalty λ (no unit)", ylabel="cosine of the weights 1 - s and s", ylim=(0, 1.02))
+    axes[1].set(
+        xlabel="penalty λ (no unit)", ylabel="cosine of the weights 1 - s and s (no unit)", ylim=(0, 1.02)
+    )
     axes[0].legend()
     return figure
 

@@ -44,7 +44,7 @@ def variants_of(strength: float) -> dict[float, Variant]:
     return {
         a: Variant(
             costs.get(a, f"ns+mm-nsat({a:g})"),
-            PAPER_COSTS[costs[a]].label if a in costs else f"NS + {a:g} MM-nsat",
+            PAPER_COSTS[costs[a]].label if a in costs else f"NS+MM-nsat({a:g})",
             r1=strength,
         )
         for a in SHARES
