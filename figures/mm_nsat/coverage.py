@@ -39,7 +39,7 @@ SETTINGS = (
     "mnist-fc4",
     "mnist-fc4-fast",
     "mnist-conv4",
-    "mnist-conv4-narrow",
+    "mnist-conv4-fast",
     "cifar10-conv4",
 )
 """Those of `runs.SETTINGS` with ten classes, named by a classifier, and the ring of eight modes."""
