@@ -89,7 +89,7 @@ SETTINGS: Mapping[str, Recipe] = {
     "stacked-mnist": dataclasses.replace(_CONV4, data="stacked-mnist"),
 }
 """Setting -> recipe; its loss is replaced by each variant's. "fast" has half the width or filters,
-half the batch and five times the learning rate, for results within an hour on a CPU; the other settings of MNIST, CIFAR-10
+half the batch and five times the learning rate, for results within an hour on a CPU; other settings of MNIST, CIFAR-10
 and stacked MNIST are set to train for the paper's 1,000 epochs."""
 
 
