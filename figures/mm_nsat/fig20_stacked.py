@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from scipy.stats import spearmanr
 
 import gankit as gk
@@ -144,22 +145,26 @@ def summarise(one: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def draw(result: Mapping[str, Any]) -> Figure:
-    """D_JS against distance, a dot for each run, with a line fitted to the logarithms of each mixture's runs."""
+    """D_JS against distance, a mark for each run, with a line fitted to the logarithms of each mixture's runs."""
     gk.plotting.use_style()
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.9), sharex=True, sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4))
     for ax, (name, value) in zip(axes, result["strengths"].items(), strict=True):
-        for a in SHARES:
+        for a, mark, dash in zip(SHARES, "os^Dv", ("-", ":", "--", "-.", "-"), strict=True):
             color = {0.0: color_of("ns"), 1.0: color_of("mm-nsat")}.get(a) or mixed("ns", "mm-nsat", a)
             x, y = (np.array(result[name][f"{a:g}"][key], float)[-1] for key in ("distance", "divergence"))
-            ax.plot(x, y, ".", color=color, ms=5)
             slope, height = np.polyfit(np.log(x), np.log(y), 1)
             ends = np.array([x.min(), x.max()])
-            label = variants_of(value)[a].label
-            ax.plot(ends, np.exp(height + slope * np.log(ends)), color=color, lw=1.6, label=label)
-        ax.axhline(result["perfect"], color="black", ls=":", lw=0.8)
+            ax.plot(x, y, mark, color=color, ms=3.5, alpha=0.7)
+            ax.plot(ends, np.exp(height + slope * np.log(ends)), ls=dash, color=color, lw=1.6)
+            ax.plot([], [], ls=dash, marker=mark, color=color, ms=4, label=variants_of(value)[a].label)
         ax.set(xscale="log", yscale="log", title=f"{name} penalty, λ = {value:g}")
-        ax.set_xlabel(f"FD, {result['setting']} classifier (no unit)")
-    axes[0].set_ylabel("$D_{JS}$ of 1,000 classes (bits)")
+        ax.set(
+            xlabel=f"FD, {result['setting']} classifier (no unit)", ylabel="$D_{JS}$ of 1,000 classes (bits)"
+        )
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+            axis.set_major_formatter("{x:g}")
+            axis.minorticks_off()
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(SHARES))
     return figure
 
