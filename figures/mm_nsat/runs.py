@@ -9,7 +9,6 @@ data in seconds or minutes; the MNIST settings are the paper's, and run for as m
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,12 +120,11 @@ def train(
     Returns:
         "steps" `[T]` of the evaluations and "log_steps" `[T']` of the readings; for each variant a dict of curves,
         `[T][S]` for what `judge` measures and `[T'][S]` for "g_grad", "d_grad", "real_logit", "fake_logit";
-        "epochs", "images_per_epoch" and "wall_time_s".
+        "epochs", "images_per_epoch" and "wall_time_s" (of training and judging, also before a restart).
 
     Raises:
         KeyError: an unknown setting.
     """
-    begun = time.perf_counter()
     recipe = SETTINGS[setting]
     run = build(recipe, list(variants.values()), seeds)
     measure = judge(run.data)
@@ -141,7 +139,8 @@ def train(
         callback=lambda run: measure(sample(run.G, samples)) | (callback(run) if callback else {}),
         callback_every=every,
     )
-    return curves(run, list(variants), len(seeds)) | {"wall_time_s": round(time.perf_counter() - begun, 1)}
+    # The run's own clock goes on where a checkpoint left it.
+    return curves(run, list(variants), len(seeds)) | {"wall_time_s": round(run.history[-1]["seconds"], 1)}
 
 
 def build(recipe: Recipe, variants: Sequence[Variant], seeds: Sequence[int]) -> Trainer:
