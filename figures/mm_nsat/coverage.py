@@ -219,17 +219,22 @@ def _draw_curves(
 
 def label_bits(ax: Axes) -> None:
     """Plain numbers at a logarithmic vertical axis of D_JS of ten classes; the last one is its largest value."""
-    _label(ax, (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.76))
+    _label(
+        ax, (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.76), (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.76)
+    )
 
 
 def label_distance(ax: Axes) -> None:
     """Plain numbers at a logarithmic vertical axis of distances."""
-    _label(ax, [digit * 10.0**power for power in range(-2, 5) for digit in (1, 2, 5)])
+    powers = 10.0 ** np.arange(-2, 5)
+    _label(ax, np.outer(powers, (1, 2, 5)).ravel(), np.outer(powers, (1, 1.5, 2, 3, 4, 5, 6, 7, 8)).ravel())
 
 
-def _label(ax: Axes, ticks: Sequence[float]) -> None:
+def _label(ax: Axes, coarse: Sequence[float], fine: Sequence[float]) -> None:
+    """Ticks from the first list, or where too few of them lie in the axis' range, from the second."""
     low, high = ax.get_ylim()
-    shown = [tick for tick in ticks if low <= tick <= high]
+    inside = [[tick for tick in ticks if low <= tick <= high] for ticks in (coarse, fine)]
+    shown = inside[0] if len(inside[0]) >= 3 else inside[1]
     ax.set_yticks(shown, [f"{tick:g}" for tick in shown])
     ax.yaxis.minorticks_off()
 

@@ -29,6 +29,8 @@ from gankit.scale import scale
 from gankit.training import Trainer
 
 COSTS = ("ns", "mm-nsat")
+KEPT = ("distance", "divergence", "weight_cosine")
+"""What is judged of each run."""
 
 STRENGTHS = {
     "digits": (0.0, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
@@ -109,9 +111,7 @@ def summarise(result: Mapping[str, Any], strengths: Sequence[float]) -> dict[str
     """
     table: dict[str, Any] = {}
     for name in variants_of(strengths):
-        ends = {
-            key: np.array(result[name][key], float)[-1] for key in ("divergence", "distance", "weight_cosine")
-        }
+        ends = {key: np.array(result[name][key], float)[-1] for key in KEPT}
         table[name] = {
             "D_JS": rounded(ends["divergence"].mean()),
             "distance": rounded(ends["distance"].mean()),
@@ -134,41 +134,34 @@ def summarise(result: Mapping[str, Any], strengths: Sequence[float]) -> dict[str
 
 
 def draw(result: Mapping[str, Any]) -> Figure:
-    """Left: a dot for each run and a circle at the mean of each strength, joined in order of lambda; right: how alike
-    the two costs' weights are, over lambda."""
+    """For each cost a dot for each run and a circle at the mean of each strength, joined in order of lambda (the other
+    cost's runs in grey); on the right how alike the two costs' weights are, over lambda."""
     gk.plotting.use_style()
-    figure, axes = plt.subplots(1, 2, figsize=(10.5, 4.4), width_ratios=[1.9, 1])
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.9), width_ratios=[1.2, 1.2, 1])
     strengths = result["strengths"]
-    for cost in COSTS:
-        runs_of = [result[f"{cost} {value:g}"] for value in strengths]
-        x, y = ([np.array(one[key], float)[-1] for one in runs_of] for key in ("distance", "divergence"))
+    last = {name: {k: np.array(result[name][k], float)[-1] for k in KEPT} for name in variants_of(strengths)}
+    for ax, cost in zip(axes, COSTS, strict=False):
         color, label = color_of(cost), PAPER_COSTS[cost].label
-        axes[0].plot(np.ravel(x), np.ravel(y), ".", color=color, ms=4, alpha=0.5)
-        middle = [np.mean(x, 1), np.mean(y, 1)]
-        axes[0].plot(*middle, "o:", color=color, ms=9, mfc="white", label=label)
+        for name, ends in last.items():
+            mine = name.startswith(f"{cost} ")
+            ax.plot(ends["distance"], ends["divergence"], ".", color=color if mine else "#CCCCCC", ms=4)
+        x, y = ([last[f"{cost} {value:g}"][key].mean() for value in strengths] for key in KEPT[:2])
+        ax.plot(x, y, "o:", color=color, ms=8, mfc="white")
         for i, value in enumerate(strengths):
-            # NS's numbers above its circles, MM-nsat's below: where the two meet they would cover each other.
-            offset = (0, 8) if cost == "ns" else (0, -15)
-            axes[0].annotate(
-                f"{value:g}",
-                (middle[0][i], middle[1][i]),
-                xytext=offset,
-                textcoords="offset points",
-                ha="center",
-                color=color,
-                fontsize=8,
+            # Above the circles on the way down and below them on the way back, so that they do not meet.
+            offset = (-9, 6) if i <= int(np.argmin(x)) else (8, -13)
+            ax.annotate(
+                f"{value:g}", (x[i], y[i]), offset, textcoords="offset points", ha="center", fontsize=8
             )
-        cosine = np.array([np.array(one["weight_cosine"], float)[-1] for one in runs_of])
-        gk.plotting.band(axes[1], np.arange(len(strengths)), cosine, color=color, label=label)
-    axes[0].set(xscale="log", yscale="log", ylabel="$D_{JS}$ of classes (bits)")
-    axes[0].set_xlabel(f"FD, {coverage.space_of(result['setting'])} (no unit); the numbers are λ")
-    axes[0].axhline(coverage.perfect(result["samples"]), color="black", ls=":", lw=0.8)
-    coverage.label_bits(axes[0])
-    axes[1].set_xticks(range(len(strengths)), [f"{value:g}" for value in strengths])
-    axes[1].set(
-        xlabel="penalty λ (no unit)", ylabel="cosine of the weights 1 - s and s (no unit)", ylim=(0, 1.02)
-    )
-    axes[0].legend()
+        ax.set(xscale="log", yscale="log", title=label, ylabel="$D_{JS}$ of classes (bits)")
+        ax.set_xlabel(f"FD, {coverage.space_of(result['setting'])} (no unit)")
+        ax.axhline(coverage.perfect(result["samples"]), color="black", ls=":", lw=0.8)
+        coverage.label_bits(ax)
+        cosine = np.array([last[f"{cost} {value:g}"]["weight_cosine"] for value in strengths])
+        gk.plotting.band(axes[2], np.arange(len(strengths)), cosine, color=color, label=f"runs of {label}")
+    axes[2].set_xticks(range(len(strengths)), [f"{value:g}" for value in strengths])
+    axes[2].set(xlabel="penalty λ (no unit)", ylabel="cosine of 1 - s and s (no unit)", ylim=(0, 1.02))
+    axes[2].legend(loc="lower right")
     return figure
 
 
