@@ -3,30 +3,68 @@
 >>> scores = gk.metrics.evaluate(run.teacher.sample, data, features=gk.metrics.features.classifier("digits"))
 >>> print(scores)
 
-`evaluate` measures a generator by any of the metrics, with errors and the protocol. The modules below it are pure
-functions of tensors, which load no network and name no distance after one: `frechet` and the others compare features,
-`inception` scores class probabilities, `modes` counts modes and classes. `features` are the spaces to compare in.
+`evaluate` measures a generator by any of `METRICS`, with errors and the protocol; `features` are the spaces to compare
+in. The modules below are functions of tensors, which load no network and name no distance after one:
+
+===============  ===========================================================================================
+`frechet`        Frechet distance (FID in Inception's space)
+`kernel`         kernel distance (KID)
+`neighbours`     precision and recall, density and coverage
+`inception`      Inception Score
+`modes`          modes and classes: how many, how often, any metric inside each class
+`similarity`     MS-SSIM, LPIPS
+`paths`          perceptual path length, change during training
+===============  ===========================================================================================
 """
 
-from gankit.metrics import errors, features, frechet, inception, measures, modes, protocol
+from gankit.metrics import (
+    errors,
+    features,
+    frechet,
+    inception,
+    kernel,
+    measures,
+    modes,
+    neighbours,
+    paths,
+    protocol,
+    similarity,
+)
 from gankit.metrics.evaluate import Reference, evaluate, evaluate_classes, evaluate_points, reference
 from gankit.metrics.features import FeatureSpace
 from gankit.metrics.frechet import FrechetStats, frechet_distance, frechet_from_stats
 from gankit.metrics.inception import inception_score
-from gankit.metrics.measures import METRICS
-from gankit.metrics.modes import class_divergence, classes_covered, modes_covered
+from gankit.metrics.kernel import kernel_distance, kernel_distance_error, kernel_distance_subsets
+from gankit.metrics.measures import METRICS, Metric
+from gankit.metrics.modes import (
+    class_divergence,
+    class_kl,
+    classes_covered,
+    intra_class,
+    mode_coverage,
+    modes_covered,
+    stacked_modes,
+)
+from gankit.metrics.neighbours import density_coverage, prdc, precision_recall
+from gankit.metrics.paths import ConsecutiveDistance, consecutive_distance, perceptual_path_length
 from gankit.metrics.protocol import Protocol, Score, Scores, mixed_table, table
+from gankit.metrics.similarity import load_lpips, ms_ssim, ms_ssim_diversity
 
 __all__ = [
     "METRICS",
+    "ConsecutiveDistance",
     "FeatureSpace",
     "FrechetStats",
+    "Metric",
     "Protocol",
     "Reference",
     "Score",
     "Scores",
     "class_divergence",
+    "class_kl",
     "classes_covered",
+    "consecutive_distance",
+    "density_coverage",
     "errors",
     "evaluate",
     "evaluate_classes",
@@ -37,11 +75,27 @@ __all__ = [
     "frechet_from_stats",
     "inception",
     "inception_score",
+    "intra_class",
+    "kernel",
+    "kernel_distance",
+    "kernel_distance_error",
+    "kernel_distance_subsets",
+    "load_lpips",
     "measures",
     "mixed_table",
+    "mode_coverage",
     "modes",
     "modes_covered",
+    "ms_ssim",
+    "ms_ssim_diversity",
+    "neighbours",
+    "paths",
+    "perceptual_path_length",
+    "prdc",
+    "precision_recall",
     "protocol",
     "reference",
+    "similarity",
+    "stacked_modes",
     "table",
 ]

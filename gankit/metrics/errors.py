@@ -8,9 +8,11 @@ nearest neighbour. Scoring halves has the bias of half the samples and says litt
 
 - counts: the bootstrap, `bootstrap_counts`;
 - Frechet distance: its derivative in the direction of every sample, `frechet_error`;
-- everything else: leaving out a tenth of the samples at a time, `jackknife`, which repeats nothing.
+- precision, recall, density, coverage: leaving out a tenth of the samples at a time, `jackknife`, repeats nothing;
+- kernel distance, Inception Score, MS-SSIM: what comes with their sums, splits and pairs.
 
-The reference set counts as fixed, as it is part of the protocol; so does training.
+The reference set counts as fixed, as it is part of the protocol (only the kernel distance's error includes it); so
+does training.
 """
 
 from __future__ import annotations
@@ -86,8 +88,8 @@ def frechet_error(fake: Tensor, real: Tensor) -> Tensor:
         I(x) = 2 (m - m_real)^T (x - m) + (x - m)^T (1 - T) (x - m) - const,
 
     and the variance over N samples is Var(I) / N (the infinitesimal jackknife; Efron and Tibshirani 1993, section
-    21.3). It costs one more decomposition instead of hundreds of distances. Asymptotically exact; with fewer than
-    three samples per dimension it comes out up to a quarter too large.
+    21.3). It costs one more decomposition instead of hundreds of distances. Exact for many samples; up to a third too
+    large with fewer than three samples per dimension, or where the two distributions nearly agree.
 
     Args:
         fake: `[..., N, d]`, floating point and finite, N >= 2.

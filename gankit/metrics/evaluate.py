@@ -55,7 +55,7 @@ def reference(
     *,
     n: int | None = None,
     split: str | None = None,
-    batch_size: int = 250,
+    batch_size: int = 256,
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> Reference:
@@ -86,16 +86,16 @@ def evaluate(
     splits: int = 10,
     pairs: int = 200,
     errors: bool = True,
-    batch_size: int = 250,
+    batch_size: int = 256,
     progress: bool = True,
 ) -> Scores:
     """Scores of generated samples against real ones.
 
     Args:
         sampler: what makes samples `[*lead, n, *shape]` in [-1, 1] (or points); S replicas give scores `[S]`.
-            A `gankit.sampling.Sampler`, or a generator, makes them batch by batch, and several processes share them
-            out. Any function of n, such as `run.teacher.sample`, makes all of them at once, in every process, and
-            must give the same ones every time. A tensor holds the samples themselves.
+            A `gankit.sampling.Sampler`, or a generator (`run.G`, `run.teacher.net`), makes them batch by batch, and
+            several processes share them out. Any function of n, such as `run.teacher.sample`, makes all of them at
+            once, in every process, and must give the same ones every time. A tensor holds the samples themselves.
         data: the reference; its images are compared with, its classes and centres counted by. A `Reference`
             brings its own `features`, `n_real` and `split`.
         metrics: names out of `gankit.metrics.measures.METRICS`. By default mode statistics for mixtures, class
@@ -136,14 +136,15 @@ def evaluate(
     n = 5_000 if n is None else n
     names = list(metrics) if metrics is not None else default_metrics(data, space)
     asked = {name: _metric(name) for name in names}
-    _check(asked, data, space, n, k, splits)
+    _check(asked, data, space, n, {"k": k + 1, "splits": 2 * splits, "pairs": 2 * pairs})
 
     needs = {need for metric in asked.values() for need in metric.needs}
     batches = _batches(sampler, data, n, batch_size)
     fake = _observe(batches, space, needs, data, n, batch_size, progress)
     if chosen.observed is None and any(metric.real for metric in asked.values()):
         chosen = _observe_reference(chosen, batch_size, fake.device, progress)
-    case = Case(fake, chosen.observed or Observed(), data, n, k, splits, pairs)
+    real = (chosen.observed or Observed()).to(fake.device)
+    case = Case(fake, real, data, n, k, splits, pairs)
     scores = Scores()
     for metric in asked.values():
         title = space.title(metric.title) if metric.titled_by_space else metric.title
@@ -310,9 +311,11 @@ def _keep(images: Tensor, labels: Tensor | None, space: FeatureSpace, needs: set
     """The parts of `Observed` that are needed of one batch."""
     kept = {}
     if needs & {"features", "probabilities", "classes"}:
-        features, logits = space(images)
+        features = space(images)
         if "features" in needs:
             kept["features"] = features
+        if needs & {"probabilities", "classes"}:
+            logits = space.logits(features)
         if "probabilities" in needs:
             kept["probabilities"] = logits.softmax(-1)
         if "classes" in needs:
@@ -337,8 +340,14 @@ def _metric(name: str) -> Metric:
     return METRICS[name]
 
 
-def _check(asked: dict[str, Metric], data: Dataset, space: FeatureSpace, n: int, k: int, splits: int) -> None:
-    """Refuse before any sample is made what would fail, or mean nothing, after the last."""
+def _check(
+    asked: dict[str, Metric], data: Dataset, space: FeatureSpace, n: int, needed: dict[str, int]
+) -> None:
+    """Refuse before any sample is made what would fail, or mean nothing, after the last.
+
+    Args:
+        needed: for each option of a metric, the number of samples that its value asks for.
+    """
     if not asked:
         raise ValueError(f"metrics must name at least one of {', '.join(METRICS)}")
     for name, metric in asked.items():
@@ -356,11 +365,7 @@ def _check(asked: dict[str, Metric], data: Dataset, space: FeatureSpace, n: int,
             raise ValueError(
                 f"metric {name!r} needs a mixture with centers and std, such as 'ring', and {data.name!r} is none"
             )
-        least = {
-            option: value
-            for option, value in {"k": k + 1, "splits": 2 * splits}.items()
-            if option in metric.options
-        }
+        least = {option: number for option, number in needed.items() if option in metric.options}
         need = max([2, *least.values()])
         if n < need or (metric.real and len(data) < need):
             raise ValueError(

@@ -2,12 +2,12 @@
 
 A distance between distributions of images is taken between *features*, and its value means nothing without the name
 of the space: results are called ``FD[digits classifier]`` or ``FD[pixels]``, and ``FID`` only in the pool features of
-the 2015 Inception network. A space is a small record that maps images in [-1, 1] to features, and to logits if it
-ends in a classifier:
+the 2015 Inception network. A space is a small record that maps images in [-1, 1] to features, and features to
+logits if it belongs to a classifier:
 
     >>> space = features.classifier("digits")
-    >>> space(images).features.shape                       # images [..., N, 1, 8, 8]
-    torch.Size([..., N, 64])
+    >>> x = space(images)                                   # images [..., N, 1, 8, 8] -> features [..., N, 64]
+    >>> space.logits(x)                                     # [..., N, 10]
 
 What happens to an image before the network sees it (rounding, resizing, grey to RGB) is the space's *rule*. It
 changes the values, so it belongs to the space and is written into every score's protocol.
@@ -21,7 +21,6 @@ import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,33 +34,27 @@ INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb91
 _UNCHANGED = "images as they are"
 
 
-class Embedding(NamedTuple):
-    """Features `[..., N, d]` of N images, and logits `[..., N, C]` or None where the space has no classes."""
-
-    features: Tensor
-    logits: Tensor | None
-
-
 @dataclass(frozen=True, eq=False)
 class FeatureSpace:
     """A named map from images to features.
 
     Attributes:
         name: goes into the name of every result, as in ``FD[name]``.
-        embed: images `[B, *shape]`, floating point in [-1, 1] (or points), on the device of `net` ->
-            (features `[B, d]`, logits `[B, C]` or None).
+        embed: images `[B, *shape]`, floating point in [-1, 1] (or points), on the device of `net` -> `[B, d]`.
+        head: features `[..., d]` -> logits `[..., C]`; None where the space has no classes.
         rule: what happens to an image before the network, in words.
         net: the network behind `embed`, if there is one. It runs in evaluation mode.
         shape: of one image; None takes any that `embed` takes.
-        n_classes: C, 0 without logits.
+        n_classes: C, 0 without a head.
         batch_size: images at a time.
         short: names of results that have one of their own in this space, such as ``{"FD": "FID"}``.
     """
 
     name: str
-    embed: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+    embed: Callable[[Tensor], Tensor]
     rule: str = _UNCHANGED
     net: nn.Module | None = None
+    head: Callable[[Tensor], Tensor] | None = None
     shape: tuple[int, ...] | None = None
     n_classes: int = 0
     batch_size: int = 256
@@ -73,12 +66,14 @@ class FeatureSpace:
 
     def to(self, device: torch.device | str) -> FeatureSpace:
         """This space, with its network moved to a device."""
-        if self.net is not None:
+        first = None if self.net is None else next(self.net.parameters(), None)
+        # Moving a network costs a millisecond even where it lies there already.
+        if first is not None and first.device != torch.device(device):
             self.net.to(device)
         return self
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Embedding:
+    def __call__(self, images: Tensor) -> Tensor:
         """Features of images, in batches, computed where the network is.
 
         Args:
@@ -86,7 +81,7 @@ class FeatureSpace:
                 `[S, N, d]`.
 
         Returns:
-            Features and logits on the device of `images`.
+            Features on the device of `images`.
 
         Raises:
             ValueError: images of another type or shape than the space takes, or none at all.
@@ -100,7 +95,7 @@ class FeatureSpace:
                 f"images must be floating point [..., N, {wanted}] for the space {self.name!r}, "
                 f"got {images.dtype} of shape {list(images.shape)}"
             )
-        weight = images if self.net is None else next(self.net.parameters(), images)
+        weight = self._weight(images)
         training = self.net is not None and self.net.training
         if training:
             self.net.eval()
@@ -112,11 +107,22 @@ class FeatureSpace:
             if training:
                 self.net.train()
         lead = images.shape[: images.ndim - dims]
-        features, logits = (
-            None if column[0] is None else torch.cat(column).to(images.device).unflatten(0, lead)
-            for column in zip(*parts, strict=True)
-        )
-        return Embedding(features, logits)
+        return torch.cat(parts).to(images.device).unflatten(0, lead)
+
+    @torch.no_grad()
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits `[..., C]` of features `[..., d]`, on their device.
+
+        Raises:
+            ValueError: if the space has no classes.
+        """
+        if self.head is None:
+            raise ValueError(f"the space {self.name!r} has no classes")
+        return self.head(features.to(self._weight(features))).to(features.device)
+
+    def _weight(self, x: Tensor) -> Tensor:
+        """A tensor with the device and the type that the network computes on and in."""
+        return x if self.net is None else next(self.net.parameters(), x)
 
 
 # --- Spaces -----------------------------------------------------------------------------------------------------
@@ -131,7 +137,7 @@ def pixels(data: Dataset) -> FeatureSpace:
         data: gives the shape that images must have.
     """
     name = "points" if len(data.shape) == 1 else "pixels"
-    return FeatureSpace(name, lambda x: (x.flatten(1), None), shape=data.shape)
+    return FeatureSpace(name, lambda x: x.flatten(1), shape=data.shape)
 
 
 def classifier(name: str, *, root: str | Path | None = None, train: bool = False) -> FeatureSpace:
@@ -158,11 +164,9 @@ def of_classifier(net: nn.Module, name: str) -> FeatureSpace:
         name: of the space.
     """
 
-    def embed(x: Tensor) -> tuple[Tensor, Tensor]:
-        features = net.features(x)
-        return features, net.logits(features)
-
-    return FeatureSpace(name, embed, net=net, shape=tuple(net.shape), n_classes=net.n_classes)
+    return FeatureSpace(
+        name, net.features, net=net, head=net.logits, shape=tuple(net.shape), n_classes=net.n_classes
+    )
 
 
 def module(
@@ -176,7 +180,7 @@ def module(
         rule: what `net` does to an image before its first layer, in words; it goes into the protocol.
         shape: of one image; None takes every image `[C, H, W]`.
     """
-    return FeatureSpace(name, lambda x: (net(x).flatten(1), None), rule, net, shape)
+    return FeatureSpace(name, lambda x: net(x).flatten(1), rule, net, shape=shape)
 
 
 # --- Inception --------------------------------------------------------------------------------------------------
@@ -213,9 +217,10 @@ def inception(weights: str | Path | None = None, *, download: bool = False) -> F
     try:
         # The network reads its file with a full unpickler. It is given bytes that the restricted one has accepted.
         torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
-        net = FeatureExtractorInceptionV3(
-            "gankit", ["2048", "logits_unbiased"], feature_extractor_weights_path=io.BytesIO(raw)
-        )
+        with torch.random.fork_rng(devices=[]):  # layers draw initial weights before they get their own
+            net = FeatureExtractorInceptionV3(
+                "gankit", ["2048"], feature_extractor_weights_path=io.BytesIO(raw)
+            )
     except (RuntimeError, TypeError, ValueError, EOFError, LookupError, pickle.PickleError) as error:
         raise DataError(
             f"{path} does not hold weights of the Inception network: give the file of {INCEPTION_URL}"
@@ -224,9 +229,10 @@ def inception(weights: str | Path | None = None, *, download: bool = False) -> F
     official = sha256 == INCEPTION_SHA256
     return FeatureSpace(
         "Inception" if official else f"Inception {sha256[:8]}",
-        lambda x: net(_rgb(to_uint8(x))),
+        lambda x: net(_rgb(to_uint8(x)))[0],
         rule="rounded to 256 levels, grey as RGB, TensorFlow-1 bilinear to 299 x 299",
         net=net,
+        head=lambda features: features @ net.fc.weight.T,
         n_classes=1008,
         batch_size=50,
         short={"FD": "FID", "KD": "KID", "IS": "IS", "intra-FD": "intra-FID"} if official else {},

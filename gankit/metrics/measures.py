@@ -20,7 +20,17 @@ from gankit.data import Dataset
 from gankit.metrics.errors import bootstrap_counts, frechet_error, jackknife
 from gankit.metrics.frechet import frechet_distance
 from gankit.metrics.inception import InceptionScore, inception_score
-from gankit.metrics.modes import class_divergence, classes_covered, frequencies, mode_assignment
+from gankit.metrics.kernel import KernelEstimate, kernel_distance_error
+from gankit.metrics.modes import (
+    class_divergence,
+    class_kl,
+    classes_covered,
+    frequencies,
+    intra_class,
+    mode_assignment,
+)
+from gankit.metrics.neighbours import prdc
+from gankit.metrics.similarity import Diversity, ms_ssim_diversity
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +58,17 @@ class Observed:
         """Where all of it lies."""
         return next(value.device for value in vars(self).values() if isinstance(value, Tensor))
 
+    def to(self, device: torch.device) -> Observed:
+        """The same on another device."""
+        return self._each(lambda value: value.to(device))
+
     def take(self, keep: Tensor) -> Observed:
         """The samples at the indices `keep`, int64 `[M]`, of every replica."""
-        kept = {
-            f.name: value.index_select(self.dim, keep.to(value.device))
-            for f in dataclasses.fields(self)
-            if isinstance(value := getattr(self, f.name), Tensor)
-        }
-        return dataclasses.replace(self, **kept)
+        return self._each(lambda value: value.index_select(self.dim, keep.to(value.device)))
+
+    def _each(self, function: Callable[[Tensor], Tensor]) -> Observed:
+        changed = {name: function(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return dataclasses.replace(self, **changed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +108,51 @@ class Case:
 
     @cached_property
     def inception_score(self) -> InceptionScore:
+        """`[*lead]` each."""
         return inception_score(self.fake.probabilities, splits=self.splits)
+
+    @cached_property
+    def kernel(self) -> KernelEstimate:
+        """`[*lead]` each."""
+        return kernel_distance_error(self.fake.features, self.real.features)
+
+    @cached_property
+    def neighbours(self) -> Tensor:
+        """Precision, recall, density and coverage, `[4, *lead]`."""
+        return self._of_each(
+            lambda fake: torch.stack([*prdc(self.real.features, fake, self.k).values()]), self.fake.features
+        )
+
+    @cached_property
+    def neighbour_errors(self) -> Tensor:
+        """Standard errors of `neighbours`, `[4, *lead]`."""
+        return self.jackknife(lambda case: case.neighbours)
+
+    @cached_property
+    def diversity(self) -> Tensor:
+        """MS-SSIM of any two samples and its standard error, `[2, *lead]`."""
+        alike = torch.zeros(self.fake.images.shape[: self.fake.dim + 1], dtype=torch.int64)
+        return self._diversity(alike.to(self.fake.device))
+
+    @cached_property
+    def class_diversity(self) -> Tensor:
+        """The same of two samples of one class."""
+        return self._diversity(self.fake.labels)
+
+    def _diversity(self, labels: Tensor) -> Tensor:
+        def one(images: Tensor, labels: Tensor) -> Tensor:
+            result: Diversity = ms_ssim_diversity(images, labels, pairs=self.pairs)
+            return torch.stack([result.mean, result.standard_error])
+
+        return self._of_each(one, self.fake.images, labels)
+
+    def _of_each(self, function: Callable[..., Tensor], *samples: Tensor) -> Tensor:
+        """A function of one replica's samples, for all of them: `[..., *lead]`."""
+        dim = self.fake.dim
+        lead = samples[0].shape[:dim]
+        replicas = zip(*(x.reshape(lead.numel(), *x.shape[dim:]) for x in samples), strict=True)
+        values = torch.stack([function(*one) for one in replicas], -1)
+        return values.unflatten(-1, lead) if lead else values.squeeze(-1)
 
     def jackknife(self, statistic: Callable[[Case], Tensor]) -> Tensor:
         """Standard error of any smooth statistic of the samples, from leaving out a tenth at a time."""
@@ -161,6 +218,32 @@ def _is_error(case: Case) -> Tensor | None:
     return case.inception_score.std / math.sqrt(case.splits - 1) if case.splits > 1 else None
 
 
+def _intra_fd(case: Case) -> Tensor:
+    real, fake = case.real, case.fake
+    return intra_class(frechet_distance, real.features, real.labels, fake.features, fake.labels).mean
+
+
+def _intra_fd_error(case: Case) -> Tensor:
+    """Classes are independent, so the variances of their distances add up."""
+    real, fake = case.real, case.fake
+    errors = intra_class(
+        lambda r, f: frechet_error(f, r), real.features, real.labels, fake.features, fake.labels
+    )
+    return torch.linalg.vector_norm(errors.per_class, dim=-1) / errors.per_class.shape[-1]
+
+
+def _of_neighbours(index: int, title: str, about: str) -> Metric:
+    return Metric(
+        title,
+        value=lambda case: case.neighbours[index],
+        error=lambda case: case.neighbour_errors[index],
+        needs=("features",),
+        options=("k",),
+        real=True,
+        about=about,
+    )
+
+
 # --- Classes and modes --------------------------------------------------------------------------------------------
 
 
@@ -189,6 +272,17 @@ def _divergence(shares: Tensor, expected: Tensor) -> Tensor:
     return torch.where(hits[..., 0], divergence, 1.0)
 
 
+def _kl(shares: Tensor, expected: Tensor) -> Tensor:
+    """KL(generated || data) in nats; of a generator that hits no mode, that of one that makes the rarest alone."""
+    hits = shares.sum(-1, keepdim=True) > 0
+    divergence = class_kl(torch.where(hits, shares, expected), expected)
+    return torch.where(hits[..., 0], divergence, -expected[expected > 0].min().log())
+
+
+def _uniform(shares: Tensor) -> Tensor:
+    return torch.full_like(shares[(0,) * (shares.ndim - 1)], 1 / shares.shape[-1])
+
+
 METRICS: dict[str, Metric] = {
     "fd": Metric(
         "FD",
@@ -198,6 +292,14 @@ METRICS: dict[str, Metric] = {
         real=True,
         about="Frechet distance of the features (FID in Inception's space)",
     ),
+    "kd": Metric(
+        "KD",
+        lambda case: case.kernel.value,
+        lambda case: case.kernel.standard_error,
+        needs=("features",),
+        real=True,
+        about="kernel distance of the features (KID in Inception's space); its error counts the reference, too",
+    ),
     "is": Metric(
         "IS",
         lambda case: case.inception_score.mean,
@@ -206,6 +308,36 @@ METRICS: dict[str, Metric] = {
         options=("splits",),
         compares=False,
         about="Inception Score of the class probabilities; sees no real image",
+    ),
+    "precision": _of_neighbours(0, "precision", "share of the samples near a real one"),
+    "recall": _of_neighbours(1, "recall", "share of the real images near a sample"),
+    "density": _of_neighbours(2, "density", "how many real neighbourhoods hold a sample, over k"),
+    "coverage": _of_neighbours(3, "coverage", "share of the real neighbourhoods that hold a sample"),
+    "intra_fd": Metric(
+        "intra-FD",
+        _intra_fd,
+        _intra_fd_error,
+        needs=("features", "labels"),
+        real=True,
+        about="mean Frechet distance inside the classes of a conditional generator",
+    ),
+    "ms_ssim": Metric(
+        "MS-SSIM",
+        lambda case: case.diversity[0],
+        lambda case: case.diversity[1],
+        needs=("images",),
+        options=("pairs",),
+        compares=False,
+        about="similarity of two samples, low if they are diverse; images from 16 pixels",
+    ),
+    "intra_ms_ssim": Metric(
+        "MS-SSIM[within classes]",
+        lambda case: case.class_diversity[0],
+        lambda case: case.class_diversity[1],
+        needs=("images", "labels"),
+        options=("pairs",),
+        compares=False,
+        about="the same inside the classes of a conditional generator",
     ),
     "classes_covered": _of_shares(
         "classes_covered",
@@ -220,6 +352,20 @@ METRICS: dict[str, Metric] = {
         "classes",
         unit="bits",
         about="Jensen-Shannon divergence of the class frequencies",
+    ),
+    "stacked_modes": _of_shares(
+        "modes_hit",
+        lambda shares, _: classes_covered(shares, share=0),
+        "classes",
+        unit="of {case.data.n_classes}",
+        about="classes with a sample; of stacked MNIST, usually with 26,000 samples",
+    ),
+    "stacked_kl": _of_shares(
+        "KL[modes]",
+        lambda shares, _: _kl(shares, _uniform(shares)),
+        "classes",
+        unit="nats",
+        about="KL divergence of the class frequencies from equal ones",
     ),
     "modes_covered": _of_shares(
         "modes_covered",
@@ -240,6 +386,13 @@ METRICS: dict[str, Metric] = {
         "modes",
         unit="bits",
         about="Jensen-Shannon divergence of the modes' frequencies",
+    ),
+    "mode_kl": _of_shares(
+        "KL[modes]",
+        _kl,
+        "modes",
+        unit="nats",
+        about="KL divergence of the modes' frequencies from the data's",
     ),
 }
 """Every metric by name."""

@@ -470,7 +470,7 @@ def test_inception_weights_are_read_or_asked_for(gankit, done, monkeypatch, tmp_
 
     def space(weights: Path | None, *, download: bool) -> features.FeatureSpace:
         asked.append((weights, download))
-        return features.FeatureSpace("Inception", lambda x: (x.flatten(1), None), short={"FD": "FID"})
+        return features.FeatureSpace("Inception", lambda x: x.flatten(1), short={"FD": "FID"})
 
     monkeypatch.setattr(features, "inception", space)
     outcome = gankit(

@@ -33,11 +33,13 @@ def evaluations() -> dict[str, gk.metrics.Scores]:
     torch.set_num_threads(1)
     data = gk.data.load("digits", n=300)
     with seeded(0):
-        net = gk.classifier.Classifier((1, 8, 8), 10)  # not trained: its features are as good as others for this
+        net = gk.classifier.Classifier(
+            (1, 8, 8), 10
+        )  # not trained: its features are as good as others for this
     space = features.of_classifier(net, "untrained")
     G = gk.pair(lambda seed: gk.models.mlp(data.shape, z_dim=4, width=16, seed=seed), range(3))[0]
     one = gk.models.mlp(data.shape, z_dim=4, width=16)[0]
-    names = ["classes_covered", "class_divergence", "fd", "is"]
+    names = ["classes_covered", "class_divergence", "fd", "is", "kd", "precision", "coverage"]
     settings = {"features": space, "n": 110, "batch_size": 20, "splits": 5, "progress": False}
     samples = gk.sampling.sample(G, 110, seed=5)
     ring = gk.data.load("ring", n=500)
@@ -49,8 +51,24 @@ def evaluations() -> dict[str, gk.metrics.Scores]:
         "reference": gk.metrics.evaluate(
             one, gk.metrics.reference(data, space, batch_size=7, progress=False), names, n=110, progress=False
         ),
+        "classes": gk.metrics.evaluate(
+            Sampler(Levels()), data, ["intra_fd", "fd"], space, n=200, batch_size=30, progress=False
+        ),
         "points": gk.metrics.evaluate(gk.models.mlp((2,))[0], ring, n=150, batch_size=10, progress=False),
     }  # fmt: skip
+
+
+class Levels(nn.Module):
+    """A conditional generator: each class is a grey level, and z changes it a little."""
+
+    z_dim, n_classes = 64, 10
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.1))
+
+    def forward(self, z, labels):
+        return (self.scale * z + labels[..., None] / 5 - 0.9).unflatten(-1, (1, 8, 8))
 
 
 def joint_batch() -> tuple[nn.Module, nn.Module, torch.Tensor]:
@@ -72,6 +90,11 @@ def work(out: Path) -> None:
     """What one of several processes does."""
     got: dict[str, object] = {"before": (distributed.rank(), distributed.world_size())}
     with distributed.processes():
+        try:
+            with distributed.processes():
+                pass
+        except ValueError as error:
+            got["twice"] = str(error)
         rank = distributed.rank()
         got["rank"], got["world_size"] = rank, distributed.world_size()
         got["share"] = [list(range(n))[distributed.share(n)] for n in range(8)]
@@ -123,6 +146,7 @@ def test_processes_join_and_leave(two):
     for got in two:
         assert got["before"] == (0, 1)
         assert got["world_size"] == 2
+        assert "twice" in got["twice"]
         assert got["after"] == (0, 1, False)
 
 
@@ -185,7 +209,9 @@ def test_the_rescaling_factor_is_that_of_the_joint_batch(two):
         assert relative(got["apart"], whole) > 0.01
 
 
-@pytest.mark.parametrize("name", ["generators", "function", "tensor", "one batch", "reference", "points"])
+@pytest.mark.parametrize(
+    "name", ["generators", "function", "tensor", "one batch", "reference", "classes", "points"]
+)
 def test_two_processes_give_the_scores_of_one(two, alone, name):
     for got in two:
         assert list(got["scores"][name]) == list(alone[name])

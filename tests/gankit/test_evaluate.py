@@ -8,16 +8,24 @@ import torch
 from torch import nn
 
 import gankit as gk
-from gankit.classifier import Classifier
+from gankit.classifier import Classifier, Stacked
 from gankit.metrics import features
 from gankit.metrics.evaluate import evaluate, evaluate_classes, evaluate_points, reference
 from gankit.metrics.features import FeatureSpace
 from gankit.metrics.frechet import frechet_distance
 from gankit.metrics.inception import inception_score
+from gankit.metrics.kernel import kernel_distance_error
 from gankit.metrics.measures import METRICS, Metric
-from gankit.metrics.modes import class_divergence, frequencies
+from gankit.metrics.modes import class_divergence, frequencies, mode_assignment, mode_coverage, stacked_modes
+from gankit.metrics.neighbours import prdc
+from gankit.metrics.similarity import ms_ssim_diversity
 from gankit.models.blocks import seeded
 from gankit.sampling import Sampler, sample
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +94,86 @@ def test_scores_are_those_of_the_metrics_on_all_samples(digits, net, space, G):
         torch.testing.assert_close(scores[name].value, value, rtol=1e-5, atol=1e-6)
 
 
+def test_distances_of_neighbours_and_kernels_are_those_of_their_modules(digits, space, G):
+    names = ["kd", "precision", "recall", "density", "coverage"]
+    scores = evaluate(Sampler(G, seed=3), digits, names, space, n=150, n_real=200, k=4, progress=False)
+    fake = space(sample(G, 150, seed=3))
+    known = reference(digits, space, n=200, progress=False).observed.features
+    kernel = kernel_distance_error(fake, known)
+    torch.testing.assert_close(scores["KD[random]"].value, kernel.value, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(scores["KD[random]"].error, kernel.standard_error, rtol=1e-4, atol=1e-6)
+    for i in range(2):
+        for name, value in prdc(known, fake[i], 4).items():
+            assert scores[f"{name}[random]"].value[i].item() == pytest.approx(value.item(), abs=1e-2), name
+            assert scores[f"{name}[random]"].protocol.k == 4
+
+
+def test_precision_and_recall_errors_are_the_spread_between_draws(digits):
+    """Of points, whose manifolds overlap in part; leaving out a tenth keeps almost all neighbours."""
+    real = gk.data.Dataset("plane", torch.randn(200, 2), torch.zeros(200, dtype=torch.int64), ("all",))
+    names = ["precision", "recall", "density", "coverage"]
+    fakes = torch.randn(24, 100, 2) * 0.9 + 0.7
+    scores = evaluate(fakes, real, names, progress=False)
+    for name in names:
+        score = scores[f"{name}[points]"]
+        assert (score.error.square().mean().sqrt() / score.value.std()).log2().abs() < 1, name
+
+
+def test_metrics_inside_classes_need_a_generator_that_is_told_the_class(digits, space):
+    sampler = Sampler(Conditional(), seed=1)
+    scores = evaluate(sampler, digits, ["intra_fd", "fd"], space, n=400, progress=False)
+    images = torch.cat([x for x, _ in sampler.batches(400)])
+    labels = torch.cat([y for _, y in sampler.batches(400)])
+    real, fake = space(digits.normalise(digits.images)), space(images)
+    each = [frechet_distance(fake[labels == c], real[digits.labels == c]).item() for c in range(10)]
+    assert scores["intra-FD[random]"].value.item() == pytest.approx(sum(each) / 10, rel=1e-4)
+    assert 0 < scores["intra-FD[random]"].error < 0.2 * scores["intra-FD[random]"].value
+    with pytest.raises(ValueError, match="a metric within classes needs the samples' labels"):
+        evaluate(lambda n: images[:n], digits, ["intra_fd"], space, n=50, progress=False)
+
+
+def test_similarity_within_classes_is_larger_where_each_class_has_one_level(monkeypatch):
+    levels = torch.arange(10, dtype=torch.uint8).repeat(20) * 25
+    data = gk.data.Dataset(
+        "levels", levels[:, None, None, None].expand(-1, 1, 16, 16), levels.long() // 25, tuple("0123456789")
+    )
+    images = data.normalise(data.images) + 0.1 * torch.randn(200, 1, 16, 16).clamp(-1, 1)
+    images = images.clamp(-1, 1)
+    scores = evaluate(
+        lambda n: (images, data.labels), data, ["ms_ssim", "intra_ms_ssim"], n=200, pairs=8, progress=False
+    )
+    expected = ms_ssim_diversity(images, data.labels, pairs=8)
+    assert scores["MS-SSIM[within classes]"].value == expected.mean
+    assert scores["MS-SSIM[within classes]"].error == expected.standard_error
+    assert scores["MS-SSIM[within classes]"].value > scores["MS-SSIM"].value
+    assert scores["MS-SSIM"].protocol == gk.metrics.Protocol(200, pairs=8)
+
+
+def test_stacked_modes_and_their_divergence_are_those_of_the_module():
+    """On three channels of one digit each: 1,000 classes, most of which 500 samples cannot reach."""
+    data = gk.data.load("stacked-digits", n=2_000)
+    with seeded(0):
+        stacked = features.of_classifier(Stacked(Classifier((1, 8, 8), 10)).eval(), "stacked")
+    images = torch.rand(500, 3, 8, 8) * 2 - 1
+    names = ["stacked_modes", "stacked_kl", "class_divergence"]
+    scores = evaluate(images, data, names, stacked, progress=False)
+    direct = stacked_modes(stacked.logits(stacked(images)).argmax(-1))
+    assert scores["modes_hit"].value == direct["modes_hit"]
+    assert scores["KL[modes]"].value.item() == pytest.approx(direct["KL[modes]"].item(), rel=1e-12)
+    assert (scores["modes_hit"].unit, scores["KL[modes]"].unit) == ("of 1000", "nats")
+
+
+def test_mode_statistics_are_those_of_the_module_for_any_hits():
+    ring = gk.data.load("spiral", n=3_000)
+    points = torch.stack([ring.images[:400], torch.full((400, 2), 9.0), ring.centers[3].expand(400, 2)])
+    names = ["modes_covered", "high_quality", "mode_divergence", "mode_kl"]
+    scores = evaluate(points, ring, names, progress=False)
+    assigned = mode_assignment(points, ring.centers, ring.std)
+    direct = mode_coverage(assigned, len(ring.centers), expected=ring.class_frequencies())
+    for name, score in scores.items():
+        torch.testing.assert_close(score.value, direct[name].double(), rtol=1e-12, atol=1e-12)
+
+
 def test_the_data_themselves_score_as_a_perfect_generator(digits):
     """Classes drawn from the data: D_JS about (C - 1) / (8 n ln 2), all classes covered, no distance but noise."""
     judge = features.classifier("digits", train=True)
@@ -119,10 +207,9 @@ def test_there_is_one_pass_over_the_samples_and_one_over_the_reference(digits, n
 
     def embed(x):
         seen.append(len(x))
-        h = net.features(x)
-        return h, net.logits(h)
+        return net.features(x)
 
-    counted = FeatureSpace("counted", embed, net=net, shape=(1, 8, 8), n_classes=10)
+    counted = FeatureSpace("counted", embed, net=net, head=net.logits, shape=(1, 8, 8), n_classes=10)
 
     def draw(n):
         calls.append(n)
@@ -222,7 +309,8 @@ def test_a_protocol_holds_what_its_metric_depends_on(digits, space, G):
 
 
 def test_errors_are_the_spread_between_draws_of_the_same_generator(digits, space, G):
-    draws = [evaluate(Sampler(G, seed=s), digits, None, space, n=200, progress=False) for s in range(40)]
+    known = reference(digits, space, progress=False)
+    draws = [evaluate(Sampler(G, seed=s), known, n=200, progress=False) for s in range(30)]
     for name in ("D_JS[classes]", "FD[random]"):
         values = torch.stack([scores[name].value for scores in draws])
         errors = torch.stack([scores[name].error for scores in draws])
@@ -239,8 +327,9 @@ def test_one_split_of_the_inception_score_has_no_error(digits, space, G):
 def test_results_take_the_short_names_of_their_space(digits, net):
     short = FeatureSpace(
         "Inception",
-        lambda x: (net.features(x), net(x)),
+        net.features,
         net=net,
+        head=net.logits,
         shape=(1, 8, 8),
         n_classes=10,
         short={"FD": "FID", "IS": "IS"},
@@ -281,6 +370,9 @@ def test_bars_obey_tqdm_disable(digits, space, G, monkeypatch):
         ({"metrics": ["is"], "features": None}, "'is' needs class probabilities, and the space 'pixels' has none"),
         ({"metrics": ["class_divergence"], "features": None}, "needs class probabilities"),
         ({"metrics": ["modes_covered"]}, "needs a mixture .* and 'digits' is none"),
+        ({"metrics": ["recall"], "n": 5}, r"at least 6 samples .* got 5 and 1797 \(k may be smaller\)"),
+        ({"metrics": ["recall"], "n_real": 9, "k": 9}, "at least 10 samples and as many real images, got 5000 and 9"),
+        ({"metrics": ["ms_ssim"], "n": 399}, r"at least 400 samples .* \(pairs may be smaller\)"),
         ({"metrics": ["is"], "n": 9, "splits": 5}, r"at least 10 samples .* got 9 and 1797 \(splits may be smaller\)"),
         ({"n": 1}, "metric 'fd' needs at least 2 samples|metric 'classes_covered' needs at least 2 samples"),
         ({"n_real": 1}, "number of real images must be at least 2, got 1"),
@@ -296,7 +388,7 @@ def test_what_cannot_be_measured_is_refused_before_any_sample_is_made(digits, sp
 
 
 def test_classes_of_another_data_set_are_not_counted(digits, net):
-    other = FeatureSpace("other", lambda x: (x.flatten(1), x.flatten(1)), n_classes=64)
+    other = FeatureSpace("other", lambda x: x.flatten(1), head=lambda x: x, n_classes=64)
     with pytest.raises(
         ValueError, match="counts the 10 classes of 'digits', and the space 'other' tells 64 others"
     ):

@@ -17,6 +17,7 @@ from gankit.data import DataError
 from gankit.metrics import features
 from gankit.metrics.frechet import frechet_distance
 from gankit.metrics.inception import inception_score
+from gankit.metrics.kernel import kernel_distance
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +40,12 @@ def pictures(*lead, channels=3, size=16, seed=0):
 def test_pixels_are_the_images_and_points_the_points(digits):
     space = features.pixels(digits)
     images = digits.normalise(digits.images[:6]).reshape(2, 3, 1, 8, 8)
-    embedding = space(images)
-    assert torch.equal(embedding.features, images.reshape(2, 3, 64))
-    assert embedding.logits is None
+    assert torch.equal(space(images), images.reshape(2, 3, 64))
+    with pytest.raises(ValueError, match="the space 'pixels' has no classes"):
+        space.logits(space(images))
     assert (space.title("FD"), space.n_classes) == ("FD[pixels]", 0)
     ring = gk.data.load("ring", n=10)
-    assert torch.equal(features.pixels(ring)(ring.images).features, ring.images)
+    assert torch.equal(features.pixels(ring)(ring.images), ring.images)
     assert features.pixels(ring).title("FD") == "FD[points]"
 
 
@@ -58,9 +59,9 @@ def test_a_classifier_gives_its_features_and_logits_for_replicas_in_batches(digi
     ours = space(images)
     assert space.title("FD") == "FD[digits classifier]"
     assert space.n_classes == 10
-    torch.testing.assert_close(ours.features, classifiers.compute_features(net, images))
-    torch.testing.assert_close(ours.logits, net(images.flatten(0, 1)).reshape(2, 300, 10))
-    assert not ours.features.requires_grad
+    torch.testing.assert_close(ours, classifiers.compute_features(net, images))
+    torch.testing.assert_close(space.logits(ours), net(images.flatten(0, 1)).reshape(2, 300, 10))
+    assert not space.logits(ours).requires_grad
 
 
 def test_any_module_runs_in_evaluation_mode_and_keeps_its_own():
@@ -68,7 +69,7 @@ def test_any_module_runs_in_evaluation_mode_and_keeps_its_own():
     before = {key: value.clone() for key, value in net.state_dict().items()}
     space = features.module(net, "four filters", rule="nothing")
     _, images = pictures(5)
-    ours = space(images.double()).features  # cast to the type of the network
+    ours = space(images.double())  # cast to the type of the network
     assert ours.shape == (5, 4 * 14 * 14)
     assert net.training
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
@@ -148,40 +149,41 @@ class Pictures(TorchDataset):
 
 
 def test_inception_agrees_with_torch_fidelity(weights):
-    """Features, logits, FID and IS, from the same images and the same (random) weights."""
+    """Features, logits, FID, KID and IS, from the same images and the same (random) weights."""
     fidelity = pytest.importorskip("torch_fidelity")
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
-    (a, a_float), (b, b_float) = pictures(6, seed=1), pictures(5, seed=2)
+    (a, a_float), (b, b_float) = pictures(4, seed=1), pictures(4, seed=2)
     space = features.inception(weights)
     ours, other = space(a_float), space(b_float)
-    assert ours.features.shape == (6, 2048)
-    assert ours.logits.shape == (6, 1008)
-    assert ours.features.std(0).mean() > 0.01, "random weights that see no difference would test nothing"
+    assert ours.shape == (4, 2048)
+    assert space.logits(ours).shape == (4, 1008)
+    assert ours.std(0).mean() > 0.01, "random weights that see no difference would test nothing"
 
     layers = ["2048", "logits_unbiased"]
     extractor = fidelity.FeatureExtractorInceptionV3("x", layers, feature_extractor_weights_path=str(weights))
     (pool, logits), (other_pool, _) = extractor(a), extractor(b)
-    torch.testing.assert_close(ours.features, pool)
-    torch.testing.assert_close(ours.logits, logits)
+    torch.testing.assert_close(ours, pool)
+    torch.testing.assert_close(space.logits(ours), logits)
     theirs = fidelity.calculate_metrics(
-        input1=Pictures(a), cuda=False, isc=True, isc_splits=2, samples_shuffle=False, batch_size=4,
-        feature_extractor_weights_path=str(weights), save_cpu_ram=True, verbose=False, cache=False,
+        input1=Pictures(a), input2=Pictures(b), cuda=False, isc=True, isc_splits=2, samples_shuffle=False,
+        kid=True, kid_subsets=1, kid_subset_size=4, batch_size=4, feature_extractor_weights_path=str(weights),
+        save_cpu_ram=True, verbose=False, cache=False,
     )  # fmt: skip
-    score = inception_score(ours.logits.double().softmax(-1), splits=2)
+    score = inception_score(space.logits(ours).double().softmax(-1), splits=2)
     assert score.mean.item() == pytest.approx(theirs["inception_score_mean"], rel=1e-6)
+    kid = kernel_distance(ours, other).item()
+    assert kid == pytest.approx(theirs["kernel_inception_distance_mean"], abs=1e-6)  # they sum in float32
     # Its eigenvalues of a 2,048 x 2,048 matrix take half a minute: every eighth feature will do.
     some = [fid_features_to_statistics(x[:, ::8].double()) for x in (pool, other_pool)]
     fid = fid_statistics_to_metric(*some, verbose=False)["frechet_inception_distance"]
-    assert frechet_distance(ours.features[:, ::8], other.features[:, ::8]).item() == pytest.approx(
-        fid, rel=1e-5
-    )
+    assert frechet_distance(ours[:, ::8], other[:, ::8]).item() == pytest.approx(fid, rel=1e-5)
 
 
 def test_grey_images_are_repeated_over_the_channels(weights):
     space = features.inception(weights)
     _, grey = pictures(2, channels=1)
-    assert torch.equal(space(grey).features, space(grey.expand(-1, 3, -1, -1)).features)
+    assert torch.equal(space(grey), space(grey.expand(-1, 3, -1, -1)))
     with pytest.raises(ValueError, match="grey or RGB for the Inception network, got 4 channels"):
         space(torch.zeros(1, 4, 8, 8))
 
