@@ -189,9 +189,11 @@ def test_every_field_of_a_recipe_has_a_flag(gankit, monkeypatch):
     """Each flag sets its own field: values that differ from the recipe's, all at once."""
     wanted = {
         "data": "ring", "size": 7, "model": "mlp", "z_dim": 5, "depth": None, "width": 11, "d_depth": 6,
-        "loss": "hinge", "steps": 12, "batch_size": 13, "n_dis": 2, "optimizer": "sgd", "lr": 0.25, "d_lr": 0.125,
+        "loss": "hinge", "steps": 12, "batch_size": 13, "n_dis": 2, "accumulate": 3,
+        "precision": "bfloat16", "optimizer": "sgd", "lr": 0.25, "d_lr": 0.125,
         "beta1": 0.75, "beta2": 0.875, "d_beta2": 0.8125, "ema_decay": 0.625, "leak_beta": 0.375, "leak_start": 9,
-        "leak_source": "generator", "r1": 1.5, "wgan_gp": 2.5,
+        "leak_source": "generator", "r1": 1.5, "wgan_gp": 2.5, "dragan": 3.5, "orthogonal": 0.5,
+        "clip": 0.0625,
     }  # fmt: skip
     assert list(wanted) == FLAGS
     built = []
