@@ -11,8 +11,8 @@ coverage   share of real balls that hold a generated sample                     
 =========  ====================================================================  =====================================
 
 Balls of the first pair are closed (a sample on the border lies inside, as in equation 1 of the paper), those of
-the second are open (as in its authors' program `prdc`). A sample is not its own neighbour, a duplicate of it is: a ball may
-have radius 0, and then holds copies of its centre if it is closed and nothing if it is open.
+the second are open (as in its authors' program `prdc`). A sample is not its own neighbour, a duplicate of it is: a ball
+may have radius 0, and then holds copies of its centre if it is closed and nothing if it is open.
 
 **What is exact.** Every radius and every comparison is that of squared distances ``sum (x - y)^2`` of the given
 features in float64, ties and duplicates included, whatever the memory, the number of threads and the machine's
