@@ -206,7 +206,7 @@ def draw(result: Mapping[str, Any]) -> Figure:
             axes[2].plot(x, row, ".", color=color_of(cost), ms=3)
     axes[2].axhline(10, color="black", ls=":", lw=0.8)
     axes[2].set_xticks(range(10), [str(k + 1) for k in range(10)])
-    axes[2].set(xlabel="rank of a class among its seed's", ylabel="share of samples (%)")
+    axes[2].set(xlabel="rank of a class in its run", ylabel="share of samples (%)")
     axes[2].legend()
     return figure
 

@@ -141,6 +141,19 @@ def test_a_run_goes_on_from_its_folder_and_figure_6_reads_it(tmp_path: Path) -> 
         fig06_samples.compute("digits", folder=str(tmp_path / "none"))
 
 
+def test_a_set_without_a_classifier_of_its_own_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path of CIFAR-10, on random pictures in its place."""
+    pixels = torch.randint(0, 256, (200, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    stand_in = gk.data.Dataset("cifar10", pixels.to(torch.uint8), torch.arange(200) % 10, tuple("0123456789"))
+    monkeypatch.setattr(gk.data, "load", lambda name, split="train": stand_in)
+    monkeypatch.setattr(coverage, "SAMPLES", {"cifar10-conv4": 70})
+    result = fig08_class_coverage.compute(
+        setting="cifar10-conv4", costs="mm-nsat", n_seeds=1, steps=1, evaluations=1
+    )
+    assert np.array(result["mm-nsat"]["divergence"]).shape == (1, 1)
+    assert coverage.space_of(result["setting"]) == "CIFAR10 classifier"
+
+
 def test_a_picture_comes_back_as_it_was() -> None:
     images = torch.linspace(-1, 1, 4 * 64).reshape(4, 1, 8, 8)
     there_and_back = fig06_samples.pixels(fig06_samples.picture(images))
@@ -244,7 +257,7 @@ def test_the_ledger_has_the_rows_of_these_figures() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: fig08_class_coverage.compute(setting="ring"), "setting must be one of digits"),
+        (lambda: fig08_class_coverage.compute(setting="spiral"), "setting must be one of digits"),
         (lambda: fig08_class_coverage.compute(costs="ns,wgan"), "costs must be among"),
         (lambda: fig18_gradient_penalty.compute(setting="ring"), "setting must be one of"),
         (lambda: fig20_stacked.compute(setting="digits"), "setting must be one of"),
