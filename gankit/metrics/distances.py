@@ -4,8 +4,9 @@
 between large vectors drown. So a product here only encloses a squared distance between `low` and `high`, with the
 bounds of rounding analysis (Higham, *Accuracy and Stability of Numerical Algorithms*, section 3.1). Comparisons
 that an enclosure cannot decide are decided by ``sum (x - y)^2`` in float64. Since every number that counts comes
-from that one formula, results are those of the slow program that uses nothing else, bit for bit; how the bounds
-were found changes the time alone. That leaves products free to use the fastest type of the machine.
+from that one formula, results are those of the slow program that uses nothing else, bit for bit; how the bounds were
+found changes the time alone. (A GPU may sum in another order from call to call, which ties alone can notice.) That
+leaves products free to use the fastest type of the machine.
 """
 
 from __future__ import annotations
@@ -312,9 +313,7 @@ def by_differences(a: Points, b: Points, pairs: Pairs) -> Pairs:
     """Squared distances themselves, ``sum (a_i - b_j)^2`` in float64: `low` and `high` are equal."""
     exact, rows = [], max(1, _CHUNK // 2 // a.x.shape[1])
     for i, j in zip(pairs.rows.split(rows), pairs.columns.split(rows), strict=True):
-        squares = a.x[i].to(torch.float64).sub_(b.x[j]).square_()
-        # A single row may be summed in another order than one of many.
-        exact.append((squares.expand(2, -1) if len(squares) == 1 else squares).sum(1)[: len(squares)])
+        exact.append(a.x[i].to(torch.float64).sub_(b.x[j]).square_().sum(1))
     distance = torch.cat(exact)
     return Pairs(pairs.rows, pairs.columns, distance, distance)
 

@@ -6,23 +6,51 @@ Covariances divide by n - 1. The space of the features is the caller's and belon
 only pool features of the 2015 Inception network make it an "FID". The value depends on the numbers of samples,
 so compare values of one protocol.
 
-The trace of the square root is computed without a matrix square root: it is the nuclear norm (sum of singular
-values) of ``F_1 F_2^T`` for any factors with ``S_i = F_i^T F_i``. Centred features are such factors, and so are
-Cholesky factors and scaled eigenvectors; the cases below differ in the factor alone. Square roots of eigenvalues
-of ``S_1 S_2`` are shorter to write and lose half of the digits on singular covariances, because a rounding error
-of 1e-16 becomes 1e-8.
+The trace of the square root is computed from symmetric problems alone, in one of two ways:
+
+- `eigvalsh` of ``L^T S_1 L``, where ``S_2 = L L^T`` is a Cholesky factorisation: its eigenvalues are those of
+  ``S_1 S_2``, and the sum of their square roots is the trace. This is the fast way, and it squares the conditioning:
+  an eigenvalue that is known to ``eps`` times the largest has a square root that is known to ``sqrt(eps)`` times it
+  if it is itself that small. The eigenvalues tell how much that may come to. Where it might exceed one millionth
+  of the distance, and 1e-10 of the traces as well, the other way is taken.
+- `svdvals` of ``F_1 F_2^T`` for any factors with ``S_i = F_i^T F_i``: the trace is the sum of the singular values
+  (the nuclear norm), and each is known to ``eps`` times the largest. It takes four times as long and holds for
+  singular covariances as well. Centred features are such factors; so are Cholesky factors and scaled eigenvectors.
+
+So the distance has a relative error below 1e-6 or an absolute one below 1e-10 of the traces, whichever is larger;
+in practice both are much smaller. One case is worse: of a singular covariance of which only statistics are left,
+variances below ``d eps`` times the largest cannot be told from rounding errors and count as 0.
+
+Other programs take square roots of the eigenvalues of ``S_1 S_2`` without asking, which loses half of the digits on
+singular covariances, or a complex matrix square root, which fails on some of them.
 """
 
-import math
-from dataclasses import dataclass
+from __future__ import annotations
 
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
 import torch
 from torch import Tensor
+
+from gankit import distributed
+from gankit.checkpoints import replacing
 
 # Rows converted to float64 at a time, so that features of a large set are never copied whole.
 _CHUNK = 8192
 # A covariance whose squared Cholesky pivots span less than this is taken for singular.
 _PIVOT_RATIO = 1e-10
+# Shares of the distance and of the traces; where rounding in eigenvalues may exceed both, they are not used.
+_TOLERANCES = (1e-6, 1e-10)
+# Columns of a triangular factor multiplied at a time, so that its zeros are not.
+_BLOCK = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +71,12 @@ class FrechetStats:
     scatter: Tensor
 
     @classmethod
-    def from_features(cls, features: Tensor) -> "FrechetStats":
+    def empty(cls, d: int) -> FrechetStats:
+        """Statistics of no samples of d features, to start a stream or to join others with."""
+        return cls(0, torch.zeros(d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64))
+
+    @classmethod
+    def from_features(cls, features: Tensor) -> FrechetStats:
         """Statistics of one set.
 
         Args:
@@ -58,12 +91,12 @@ class FrechetStats:
             chunk = chunk.to(torch.float64)
             mean = chunk.mean(0)
             centred = chunk - mean
-            part = cls(len(chunk), mean, centred.T @ centred)
+            part = cls(len(chunk), mean, _gram(centred))
             stats = part if stats is None else stats.merge(part)
         return stats
 
     @classmethod
-    def from_moments(cls, mean: Tensor, cov: Tensor, n: int) -> "FrechetStats":
+    def from_moments(cls, mean: Tensor, cov: Tensor, n: int) -> FrechetStats:
         """Statistics from a stored mean ``[d]``, covariance ``[d, d]`` (divided by n - 1) and n >= 2.
 
         Raises:
@@ -83,18 +116,18 @@ class FrechetStats:
             raise ValueError("cov must be symmetric")
         return cls(int(n), mean, (cov + cov.T) * ((n - 1) / 2))
 
-    @property
+    @cached_property
     def cov(self) -> Tensor:
         """Unbiased covariance, float64 ``[d, d]``; a ValueError says so when there is a single sample."""
         if self.n < 2:
             raise ValueError(f"a covariance needs at least 2 samples, got {self.n}")
         return self.scatter / (self.n - 1)
 
-    def update(self, features: Tensor) -> "FrechetStats":
+    def update(self, features: Tensor) -> FrechetStats:
         """Statistics of this set and a further batch ``[N, d]`` together; this object stays as it is."""
         return self.merge(FrechetStats.from_features(features))
 
-    def merge(self, other: "FrechetStats") -> "FrechetStats":
+    def merge(self, other: FrechetStats) -> FrechetStats:
         """Statistics of the union of two sets (Chan, Golub and LeVeque, 1979).
 
         Raises:
@@ -105,16 +138,73 @@ class FrechetStats:
                 f"sets have different numbers of features, got {len(self.mean)} and {len(other.mean)}"
             )
         n = self.n + other.n
+        if n == 0:
+            return self
         step = other.mean - self.mean
         scatter = torch.addr(self.scatter + other.scatter, step, step, alpha=self.n * other.n / n)
         return FrechetStats(n, self.mean + step * (other.n / n), scatter)
 
+    def all_processes(self) -> FrechetStats:
+        """Statistics of the union of all processes' sets, equal in every process (see `gankit.distributed`).
+
+        A process without samples takes part with `empty`.
+        """
+        if distributed.world_size() == 1:
+            return self
+        counts = distributed.gather(torch.tensor([self.n], device=self.mean.device)).tolist()
+        means, scatters = distributed.gather(self.mean[None]), distributed.gather(self.scatter[None])
+        union, *others = (FrechetStats(*parts) for parts in zip(counts, means, scatters, strict=True))
+        for other in others:
+            union = union.merge(other)
+        return union
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the statistics to an `.npz` file: arrays `n`, `mean` and `scatter`, nothing that runs code.
+
+        Raises:
+            OSError: if it cannot be written; a file that was there is left as it was.
+        """
+        with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
+            np.savez(file, n=self.n, mean=self.mean.cpu().numpy(), scatter=self.scatter.cpu().numpy())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> FrechetStats:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is damaged or holds something else.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:  # arrays of an .npz file have checksums
+                n, mean, scatter = (np.asarray(arrays[name]) for name in ("n", "mean", "scatter"))
+        except FileNotFoundError:
+            raise
+        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"{path} is damaged or holds no Frechet statistics") from error
+        fits = n.shape == () and n.dtype.kind == "i" and n >= 0
+        fits = fits and mean.ndim == 1 and scatter.shape == (len(mean), len(mean))
+        if not (fits and mean.dtype == scatter.dtype == np.float64 and np.isfinite(scatter).all()):
+            raise ValueError(f"{path} holds no Frechet statistics: n, mean [d] and scatter [d, d] in float64")
+        return cls(int(n), torch.from_numpy(mean), torch.from_numpy(scatter))
+
+    @cached_property
+    def cholesky(self) -> Tensor | None:
+        """L, lower triangular with ``L L^T`` the covariance; None if that is singular or too close to it.
+
+        It is kept: a set that many others are compared with is factorised once.
+        """
+        if self.n <= len(self.mean):
+            return None
+        factor, failed = torch.linalg.cholesky_ex(self.cov)
+        pivots = factor.diagonal().square()
+        if bool(failed) or not bool(pivots.min() > _PIVOT_RATIO * pivots.max()):
+            return None
+        return factor
+
 
 def frechet_distance(a: Tensor, b: Tensor) -> Tensor:
     """Frechet distance between two sets of features.
-
-    With more samples than features and a well-conditioned covariance its Cholesky factor is used; otherwise the
-    centred features themselves are the factor, which is exact for singular covariances too.
 
     Args:
         a: ``[..., N, d]``, floating point, N >= 2.
@@ -131,10 +221,9 @@ def frechet_distance(a: Tensor, b: Tensor) -> Tensor:
     if a.shape[-1] != b.shape[-1]:
         raise ValueError(f"a and b must have equally many features, got {a.shape[-1]} and {b.shape[-1]}")
     lead = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    # The statistics and factor of a set are prepared once, however many pairs it takes part in.
+    # The statistics of a set are prepared once, however many pairs it takes part in.
     pairs = zip(_prepare(a, lead), _prepare(b, lead), strict=True)
-    values = [_combine(stats_a, stats_b, f_a, f_b) for (stats_a, f_a), (stats_b, f_b) in pairs]
-    return torch.stack(values).reshape(lead)
+    return torch.stack([_combine(x, y) for x, y in pairs]).reshape(lead)
 
 
 def frechet_from_stats(a: FrechetStats, b: FrechetStats) -> Tensor:
@@ -148,11 +237,21 @@ def frechet_from_stats(a: FrechetStats, b: FrechetStats) -> Tensor:
     """
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"a and b must have equally many features, got {len(a.mean)} and {len(b.mean)}")
-    factors = []
-    for stats in (a, b):
-        factor = _cholesky_factor(stats.cov)
-        factors.append(_eigen_factor(stats.cov) if factor is None else factor)
-    return _combine(a, b, *factors)
+    return _combine(_Set(a, lambda: _eigen_factor(a.cov)), _Set(b, lambda: _eigen_factor(b.cov)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Set:
+    """Statistics of a set and how to find a factor of a covariance that has no Cholesky factor."""
+
+    stats: FrechetStats
+    fallback: Callable[[], Tensor]
+
+    @cached_property
+    def factor(self) -> Tensor:
+        """F with ``F^T F`` the covariance."""
+        cholesky = self.stats.cholesky
+        return self.fallback() if cholesky is None else cholesky.T
 
 
 def _checked(features: Tensor, name: str, least: int) -> Tensor:
@@ -172,45 +271,69 @@ def _checked(features: Tensor, name: str, least: int) -> Tensor:
     return features
 
 
-def _prepare(features: Tensor, lead: torch.Size) -> list[tuple[FrechetStats, Tensor]]:
-    """Statistics and factor of each set ``[N, d]``, repeated along broadcast leading dimensions."""
-    sets = features.reshape(-1, *features.shape[-2:])
-    stats = [FrechetStats.from_features(one) for one in sets]
-    prepared = [(one, _factor(points, one)) for points, one in zip(sets, stats, strict=True)]
-    index = torch.arange(len(sets)).reshape(features.shape[:-2]).expand(lead)
+def _prepare(features: Tensor, lead: torch.Size) -> list[_Set]:
+    """Each set ``[N, d]`` with its statistics, repeated along broadcast leading dimensions."""
+    prepared = []
+    for one in features.reshape(-1, *features.shape[-2:]):
+        stats = FrechetStats.from_features(one)
+        prepared.append(_Set(stats, partial(_feature_factor, one, stats)))
+    index = torch.arange(len(prepared)).reshape(features.shape[:-2]).expand(lead)
     return [prepared[i] for i in index.flatten().tolist()]
 
 
-def _factor(features: Tensor, stats: FrechetStats) -> Tensor:
-    """F with ``F^T F`` the covariance and at most d rows."""
-    if stats.n > features.shape[1]:
-        factor = _cholesky_factor(stats.cov)
-        if factor is not None:
-            return factor
+def _feature_factor(features: Tensor, stats: FrechetStats) -> Tensor:
+    """F with ``F^T F`` the covariance and at most d rows, from the features themselves."""
     centred = (features.to(torch.float64) - stats.mean) / math.sqrt(stats.n - 1)
     # Of a tall factor the R of its QR decomposition serves as well, and is square.
     return torch.linalg.qr(centred, mode="r").R if len(centred) > centred.shape[1] else centred
 
 
-def _cholesky_factor(cov: Tensor) -> Tensor | None:
-    """F with ``F^T F`` the covariance, or None if it is singular or too close to it."""
-    factor, failed = torch.linalg.cholesky_ex(cov)
-    pivots = factor.diagonal().square()
-    if bool(failed) or not bool(pivots.min() > _PIVOT_RATIO * pivots.max()):
-        return None
-    return factor.T
-
-
 def _eigen_factor(cov: Tensor) -> Tensor:
-    """F with ``F^T F`` the covariance, for singular ones too."""
+    """F with ``F^T F`` the covariance, from statistics alone."""
     values, vectors = torch.linalg.eigh(cov)
     # Below this, eigenvalues are rounding errors of zero, whose square root would not be small.
     floor = len(values) * torch.finfo(values.dtype).eps * values.abs().max()
     return torch.where(values > floor, values, 0).sqrt()[:, None] * vectors.T
 
 
-def _combine(a: FrechetStats, b: FrechetStats, factor_a: Tensor, factor_b: Tensor) -> Tensor:
-    trace_sqrt = torch.linalg.svdvals(factor_a @ factor_b.T).sum()
-    shift = (a.mean - b.mean).square().sum()
+def _combine(a: _Set, b: _Set) -> Tensor:
+    traces = a.stats.cov.trace() + b.stats.cov.trace()
+    known = (a.stats.mean - b.stats.mean).square().sum() + traces
+    cholesky = b.stats.cholesky
+    # A set of few samples has a singular covariance, so that eigenvalues would not do.
+    if cholesky is not None and a.stats.n > len(a.stats.mean):
+        trace, error = _by_eigenvalues(a.stats.cov, cholesky)
+        distance = known - 2 * trace
+        of_distance, of_traces = _TOLERANCES
+        if bool(2 * error <= torch.maximum(of_distance * distance, of_traces * traces)):
+            return distance.clamp_min(0)
+    trace = torch.linalg.svdvals(a.factor @ b.factor.T).sum()
     # Rounding may leave -1e-16 of the traces; the clamp keeps NaN.
-    return (shift + a.cov.trace() + b.cov.trace() - 2 * trace_sqrt).clamp_min(0)
+    return (known - 2 * trace).clamp_min(0)
+
+
+def _by_eigenvalues(cov: Tensor, cholesky: Tensor) -> tuple[Tensor, Tensor]:
+    """Trace of the square root of ``cov L L^T``, and a bound of the rounding error in it."""
+    values = torch.linalg.eigvalsh(_congruence(cholesky, cov)).clamp_min(0)
+    # Backward errors of n random roundings; of a square root the error is the smaller of two.
+    error = math.sqrt(len(values)) * torch.finfo(values.dtype).eps * values[-1]
+    return values.sqrt().sum(), (error / values.clamp_min(error).sqrt()).sum()
+
+
+def _congruence(factor: Tensor, cov: Tensor) -> Tensor:
+    """The lower triangle of ``L^T cov L`` for lower triangular L, at a quarter of the price of two full products."""
+    half, product = torch.zeros_like(cov), torch.zeros_like(cov)
+    for j in range(0, len(cov), _BLOCK):
+        torch.mm(cov[j:, j:], factor[j:, j : j + _BLOCK], out=half[j:, j : j + _BLOCK])
+    for i in range(0, len(cov), _BLOCK):
+        stop = min(i + _BLOCK, len(cov))
+        torch.mm(factor[i:, i:stop].T, half[i:, :stop], out=product[i:stop, :stop])
+    return product
+
+
+def _gram(x: Tensor) -> Tensor:
+    """``x^T x``, of which only the lower triangle is multiplied out."""
+    product = x.new_zeros(x.shape[1], x.shape[1])
+    for j in range(0, x.shape[1], _BLOCK):
+        torch.mm(x[:, j:].T, x[:, j : j + _BLOCK], out=product[j:, j : j + _BLOCK])
+    return product.tril_() + product.tril(-1).T

@@ -1,12 +1,17 @@
 import math
+import zipfile
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
+from gankit import distributed
+from gankit.metrics import frechet
 from gankit.metrics.frechet import FrechetStats, frechet_distance, frechet_from_stats
 
 # Hypothesis and torch start slowly on a busy machine; a deadline would test the machine.
@@ -167,6 +172,216 @@ def test_statistics_agree_with_numpy_across_chunks(monkeypatch):
     stored = FrechetStats.from_moments(stats.mean, stats.cov, stats.n)
     assert torch.allclose(stored.scatter, stats.scatter, rtol=1e-14)
     assert stored.merge(FrechetStats.from_features(x)).n == 2000
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(300, 200, 16), (2000, 3000, 48)])
+def test_agrees_with_torchmetrics_and_torch_fidelity(n, m, d):
+    torchmetrics = pytest.importorskip("torchmetrics.image.fid")
+    fidelity = pytest.importorskip("torch_fidelity.metric_fid")
+    x, y = normal(n, d, seed=12), normal(m, d, seed=13)
+    a, b = FrechetStats.from_features(x), FrechetStats.from_features(y)
+    value = frechet_from_stats(a, b).item()
+    assert value == pytest.approx(torchmetrics._compute_fid(a.mean, a.cov, b.mean, b.cov).item(), rel=1e-9)
+    statistics = [fidelity.fid_features_to_statistics(features) for features in (x, y)]
+    peer = fidelity.fid_statistics_to_metric(*statistics, verbose=False)[fidelity.KEY_METRIC_FID]
+    assert value == pytest.approx(peer, rel=1e-9)
+
+
+@pytest.mark.parametrize("s", [0.5, 1.0, 3.0])
+def test_exact_moments_of_isotropic_gaussians(s):
+    d = 700  # several blocks of the triangular products
+    mean = torch.linspace(-1, 1, d, dtype=torch.float64)
+    eye = torch.eye(d, dtype=torch.float64)
+    a = FrechetStats.from_moments(torch.zeros(d), eye, 1000)
+    b = FrechetStats.from_moments(mean, s**2 * eye, 1000)
+    expected = mean.square().sum().item() + d * (s - 1) ** 2
+    assert frechet_from_stats(a, b).item() == pytest.approx(expected, rel=1e-12)
+
+
+def with_spectra(first, second, seed=14):
+    """Covariances with common axes: their distance is that of the roots of the spectra."""
+    axes = torch.linalg.qr(normal(len(first), len(first), seed=seed)).Q
+    covs = [(axes * spectrum) @ axes.T for spectrum in (first, second)]
+    zero = torch.zeros(len(first))
+    stats = [FrechetStats.from_moments(zero, (cov + cov.T) / 2, 10**4) for cov in covs]
+    return stats, (first.sqrt() - second.sqrt()).square().sum().item()
+
+
+@pytest.mark.parametrize("power", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("difference", [1.0, 1e-1, 1e-2, 1e-3])
+def test_error_bounds_for_spectra_that_decay(power, difference):
+    d = 120
+    spectrum = torch.arange(1, d + 1, dtype=torch.float64) ** -power
+    factors = (1 + difference * normal(1, d, seed=15)[0].sin()).square()
+    (a, b), expected = with_spectra(spectrum, spectrum * factors)
+    traces = (a.cov.trace() + b.cov.trace()).item()
+    for value in (frechet_from_stats(a, b), frechet_from_stats(b, a)):
+        assert value.item() == pytest.approx(expected, rel=1e-6, abs=1e-10 * traces)
+        # What is promised is the worst case; what is seen is far better.
+        assert value.item() == pytest.approx(expected, rel=1e-8, abs=1e-13 * traces)
+
+
+def test_eigenvalues_are_used_where_they_are_safe_and_nowhere_else(monkeypatch):
+    d = 60
+    flat, steep = torch.ones(d, dtype=torch.float64), 10.0 ** -torch.linspace(0, 9, d, dtype=torch.float64)
+    used = []
+    svdvals = torch.linalg.svdvals
+    monkeypatch.setattr(torch.linalg, "svdvals", lambda x: used.append(x) or svdvals(x))
+    (a, b), expected = with_spectra(flat, 4 * flat)
+    assert frechet_from_stats(a, b).item() == pytest.approx(expected, rel=1e-13)
+    assert not used
+    (a, b), expected = with_spectra(steep, steep * 1.0001)
+    assert frechet_from_stats(a, b).item() == pytest.approx(expected, abs=1e-14)
+    assert len(used) == 1
+    # The bound that decides this holds: it is above the error.
+    trace, bound = frechet._by_eigenvalues(a.cov, b.cholesky)
+    assert abs(trace.item() - (steep * 1.0001**0.5).sum().item()) < bound.item()
+
+
+def test_both_ways_agree(monkeypatch):
+    a, b = (FrechetStats.from_features(normal(900, 300, seed=seed)) for seed in (16, 17))
+    by_eigenvalues = frechet_from_stats(a, b).item()
+    monkeypatch.setattr(frechet, "_TOLERANCES", (0.0, 0.0))
+    assert frechet_from_stats(a, b).item() == pytest.approx(by_eigenvalues, rel=1e-12)
+
+
+@relaxed
+@given(seeds, st.integers(1, 40), st.integers(1, 9))
+def test_blocks_of_triangular_products_change_nothing(seed, d, block):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frechet, "_BLOCK", block)
+        x = normal(d + 5, d, seed=seed)
+        gram = frechet._gram(x)
+        assert torch.equal(gram, gram.T)
+        assert torch.allclose(gram, x.T @ x, rtol=1e-12, atol=1e-12 * gram.abs().max().item())
+        lower = normal(d, d, seed=seed + 1).tril()
+        product = frechet._congruence(lower, gram)
+        expected = lower.T @ gram @ lower
+        assert torch.allclose(product.tril(), expected.tril(), rtol=1e-11, atol=1e-12 * expected.abs().max())
+
+
+def test_a_reference_is_factorised_once(monkeypatch):
+    counted = []
+    cholesky = torch.linalg.cholesky_ex
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda x: counted.append(x) or cholesky(x))
+    real = FrechetStats.from_features(normal(50, 6, seed=18))
+    for seed in range(4):
+        frechet_from_stats(FrechetStats.from_features(normal(50, 6, seed=seed)), real)
+    assert len(counted) == 1
+
+
+def test_empty_statistics_change_nothing():
+    x = FrechetStats.from_features(normal(9, 3, seed=19))
+    empty = FrechetStats.empty(3)
+    for union in (empty.merge(x), x.merge(empty)):
+        assert union.n == 9
+        assert torch.equal(union.mean, x.mean)
+        assert torch.equal(union.scatter, x.scatter)
+    assert empty.merge(empty).n == 0
+    assert empty.update(normal(9, 3, seed=19)).n == 9
+
+
+def test_statistics_survive_a_file(tmp_path):
+    stats = FrechetStats.from_features(normal(20, 5, seed=20))
+    path = tmp_path / "deeper" / "real.npz"
+    stats.save(path)
+    again = FrechetStats.load(path)
+    assert again.n == 20
+    assert torch.equal(again.mean, stats.mean)
+    assert torch.equal(again.scatter, stats.scatter)
+    assert [found.name for found in path.parent.iterdir()] == ["real.npz"]
+    # Other programs read it without any code of ours, and no file of theirs can run code here.
+    with np.load(path, allow_pickle=False) as arrays:
+        assert sorted(arrays) == ["mean", "n", "scatter"]
+    stats.update(normal(3, 5, seed=21)).save(str(path))
+    assert FrechetStats.load(str(path)).n == 23
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    stats, path = FrechetStats.from_features(normal(20, 5, seed=22)), tmp_path / "real.npz"
+    stats.save(path)
+
+    def full_disk(file, **arrays):
+        file.write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full_disk)
+    with pytest.raises(OSError, match=r"No space left on device: .*real\.npz"):
+        stats.save(path)
+    assert FrechetStats.load(path).n == 20
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+class RunsCode:
+    def __reduce__(self):
+        return pytest.fail, ("a pickle was loaded",)
+
+
+def test_files_that_are_damaged_or_something_else_are_refused(tmp_path):
+    path = tmp_path / "real.npz"
+    with pytest.raises(FileNotFoundError):
+        FrechetStats.load(path)
+    stats = FrechetStats.from_features(normal(20, 30, seed=23))
+    stats.save(path)
+    whole = path.read_bytes()
+    arrays = {"n": np.int64(20), "mean": stats.mean.numpy(), "scatter": stats.scatter.numpy()}
+
+    def refused(match):
+        with pytest.raises(ValueError, match=rf"real.npz .*{match}"):
+            FrechetStats.load(path)
+
+    for cut in (0, 1, 10, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        refused("damaged")
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 4
+    path.write_bytes(flipped)
+    refused("damaged")
+    path.write_text("no archive")
+    refused("damaged")
+    np.save(path.with_suffix(".npy"), stats.mean.numpy())
+    path.with_suffix(".npy").rename(path)
+    refused("damaged")
+    for wrong in (
+        {"n": np.float64(20)},
+        {"n": np.int64(-1)},
+        {"mean": arrays["mean"][:-1]},
+        {"scatter": arrays["scatter"].astype(np.float32)},
+        {"scatter": arrays["scatter"] * np.nan},
+    ):
+        np.savez(path, **arrays | wrong)
+        refused("holds no Frechet statistics")
+    np.savez(path, mean=arrays["mean"])
+    refused("holds no Frechet statistics")
+    np.savez(path, **arrays | {"mean": np.array([RunsCode()], dtype=object)})
+    refused("holds no Frechet statistics")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("n.npy", b"")
+    refused("holds no Frechet statistics")
+
+
+def gather_in_a_process(rank, world, folder):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
+    x = normal(50, 4, seed=24)
+    mine = x[distributed.share(50)] if rank < 2 else x[:0]
+    stats = FrechetStats.from_features(mine) if len(mine) else FrechetStats.empty(4)
+    # The last process has no samples; the others have the shares of three.
+    union = stats.all_processes()
+    union.save(f"{folder}/{rank}.npz")
+    dist.destroy_process_group()
+
+
+def test_processes_end_with_the_statistics_of_their_union(tmp_path):
+    mp.start_processes(gather_in_a_process, (3, str(tmp_path)), nprocs=3, start_method="fork")
+    x = normal(50, 4, seed=24)
+    whole = FrechetStats.from_features(x[:33])
+    unions = [FrechetStats.load(tmp_path / f"{rank}.npz") for rank in range(3)]
+    for union in unions:
+        assert union.n == 33
+        assert torch.allclose(union.mean, whole.mean, rtol=1e-13)
+        assert torch.allclose(union.scatter, whole.scatter, rtol=1e-12)
+        assert torch.equal(union.scatter, unions[0].scatter)
+    assert whole.all_processes() is whole
 
 
 @pytest.mark.parametrize(
