@@ -119,16 +119,17 @@ def damages(
 
 
 def measure(
-    samples: tuple[Tensor, Tensor], reference: tuple[Tensor, Tensor], space: FeatureSpace
+    samples: tuple[Tensor, Tensor], reference: tuple[Tensor, Tensor], true: Tensor, space: FeatureSpace
 ) -> dict[str, float]:
     """Every metric of `METRICS`; NaN where it is not defined ("nearest" in pixels, before any normalisation).
 
     Args:
         samples, reference: images `[N, 1, 8, 8]` in [-1, 1] and labels `[N]`.
+        true: features of the reference.
         space: the classifier's features and logits.
     """
     (x, y), (real, real_y) = samples, reference
-    fake, true = space(x), space(real)
+    fake = space(x)
     logits = space.logits(fake)
     counts = metrics.prdc(true, fake, K)
     predicted = torch.bincount(logits.argmax(-1), minlength=10)
@@ -170,8 +171,9 @@ def compute(n_splits: int | None = None) -> dict[str, Any]:
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(data), generator=generator)
         reference, fresh = ((images[rows], data.labels[rows]) for rows in order[: 2 * half].split(half))
+        true = space(reference[0])
         for damage, samples in damages(fresh, reference, generator).items():
-            for metric, value in measure(samples, reference, space).items():
+            for metric, value in measure(samples, reference, true, space).items():
                 values.setdefault(damage, {}).setdefault(metric, []).append(value)
     unit = np.array(values[HONEST]["nearest"])
     for row in values.values():
