@@ -94,7 +94,7 @@ def save(result: Mapping[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     try:
-        text = json.dumps(result, allow_nan=False)
+        text = json.dumps(result, allow_nan=False, separators=(",", ":"))
     except ValueError as error:
         raise ValueError(
             f"the result for {path.name} holds inf or nan: pass its numbers through rounded()"
