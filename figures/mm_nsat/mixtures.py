@@ -66,7 +66,7 @@ class Watch:
         points: per reading ``[S, kept, 2]``.
     """
 
-    def __init__(self, data: Dataset, z_dim: int, kept: int = 300) -> None:
+    def __init__(self, data: Dataset, z_dim: int, kept: int = 200) -> None:
         self.data, self.kept = data, kept
         self.z = torch.randn(SAMPLES, z_dim, generator=torch.Generator().manual_seed(0))
         self.measure = runs.judge(data)
@@ -221,7 +221,7 @@ def compute(
         every: steps between two readings; at least fifteen must fit into the training.
 
     Returns:
-        "setting", "samples", "names"; "steps" ``[T]`` of every second reading, the last among them; per variant
+        "setting", "samples", "names"; "steps" ``[T]`` of every fourth reading, the last among them; per variant
         "covered", "divergence" and "outside" ``[T][S]`` (`runs.judge`) at these, "frequencies" ``[S][K]`` at the end,
         "least_gradient" ``[S]``, the smallest norm of the generator's gradient at any reading, and "late_hops" ``[S]``,
         the `hops` in the last third; "summary", of all readings (`runs.summarise` and `summarise`); "shown" (see
@@ -253,7 +253,7 @@ def compute(
         result[name] = kept(result[name], *watches[name], taken)
     reference = result["ns" if "ns" in names else names[0]]
     result["shown"] = shown(watches, int(np.argmin(reference["covered"][-1])), taken)
-    result["steps"] = _every_second(taken).tolist()
+    result["steps"] = _every_fourth(taken).tolist()
     for key in ("log_steps", "epochs", "images_per_epoch"):
         del result[key]
     result["provenance"] = stamp(time.perf_counter() - begun, range(n_seeds), packages=("torch", "numpy"))
@@ -297,8 +297,8 @@ def late_hops(watch: Watch, mine: slice, steps: np.ndarray) -> np.ndarray:
 def kept(curves: Mapping[str, Any], watch: Watch, mine: slice, steps: np.ndarray) -> dict[str, Any]:
     """What is written down of one variant (see `compute`)."""
     return {
-        **{key: rounded(_every_second(np.array(curves[key], float)), 3) for key in ("divergence", "outside")},
-        "covered": _every_second(np.array(curves["covered"], int)).tolist(),
+        **{key: rounded(_every_fourth(np.array(curves[key], float)), 3) for key in ("divergence", "outside")},
+        "covered": _every_fourth(np.array(curves["covered"], int)).tolist(),
         "frequencies": curves["frequencies"],
         "least_gradient": rounded(np.array(curves["g_grad"], float).min(0), 3),
         "late_hops": late_hops(watch, mine, steps).tolist(),
@@ -335,6 +335,6 @@ def _stack(readings: Sequence[Tensor], mine: slice) -> np.ndarray:
     return torch.stack([reading[mine] for reading in readings]).numpy()
 
 
-def _every_second(readings: np.ndarray) -> np.ndarray:
-    """Every second of ``[T, ...]``, the last among them."""
-    return readings[::-2][::-1]
+def _every_fourth(readings: np.ndarray) -> np.ndarray:
+    """Every fourth of ``[T, ...]``, the last among them."""
+    return readings[::-4][::-1]

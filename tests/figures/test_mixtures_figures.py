@@ -190,11 +190,11 @@ def test_results_hold_what_they_promise(small_ring: dict[str, Any]) -> None:
     json.dumps(small_ring, allow_nan=False)
     assert small_ring["names"] == ["ns", "ns+mm(0.5)", "mm-nsat", "mm"]
     assert small_ring["steps"][-1] == 60
-    assert len(small_ring["steps"]) == 8
+    assert len(small_ring["steps"]) == 4
     for name in small_ring["names"]:
         curves = small_ring[name]
         for key in ("covered", "divergence", "outside"):
-            assert np.shape(curves[key]) == (8, 2)
+            assert np.shape(curves[key]) == (4, 2)
         assert np.shape(curves["frequencies"]) == (2, 8)
         assert min(curves["least_gradient"]) > 0
         row = small_ring["summary"][name]
@@ -203,7 +203,7 @@ def test_results_hold_what_they_promise(small_ring: dict[str, Any]) -> None:
         assert row["D_JS"] == pytest.approx(np.median(curves["divergence"][-1]), rel=0.01)
     shown = small_ring["shown"]
     assert set(shown) == {"seed", "steps", "share_steps", "ns", "mm", "mm-nsat"}
-    assert np.shape(shown["ns"]["points"]) == (5, 300, 2)
+    assert np.shape(shown["ns"]["points"]) == (5, 200, 2)
     assert np.shape(shown["mm"]["shares"]) == (15, 8)
 
 
