@@ -319,12 +319,9 @@ def shown(
     result: dict[str, Any] = {"seed": seed, "steps": steps[-moments:].tolist(), "share_steps": steps.tolist()}
     for name in (name for name in SHOWN if name in watches):
         watch, mine = watches[name]
-        i = mine.start + seed
         result[name] = {
             # To a hundredth: a fifth of a mode's width, and less than a dot's.
-            "points": np.round(
-                torch.stack([reading[i] for reading in watch.points[-moments:]]).double(), 2
-            ).tolist(),
+            "points": np.round(_stack(watch.points[-moments:], mine)[:, seed].astype(float), 2).tolist(),
             "shares": rounded(_stack(watch.shares, mine)[:, seed], 3),
         }
     return result

@@ -116,12 +116,17 @@ class FrechetStats:
             raise ValueError("cov must be symmetric")
         return cls(int(n), mean, (cov + cov.T) * ((n - 1) / 2))
 
-    @cached_property
-    def cov(self) -> Tensor:
-        """Unbiased covariance, float64 ``[d, d]``; a ValueError says so when there is a single sample."""
+    @property
+    def freedom(self) -> int:
+        """n - 1, by which the scatter is divided; a ValueError says so when there is a single sample."""
         if self.n < 2:
             raise ValueError(f"a covariance needs at least 2 samples, got {self.n}")
-        return self.scatter / (self.n - 1)
+        return self.n - 1
+
+    @property
+    def cov(self) -> Tensor:
+        """Unbiased covariance, float64 ``[d, d]``; a ValueError says so when there is a single sample."""
+        return self.scatter / self.freedom
 
     def update(self, features: Tensor) -> FrechetStats:
         """Statistics of this set and a further batch ``[N, d]`` together; this object stays as it is."""
@@ -297,12 +302,12 @@ def _eigen_factor(cov: Tensor) -> Tensor:
 
 
 def _combine(a: _Set, b: _Set) -> Tensor:
-    traces = a.stats.cov.trace() + b.stats.cov.trace()
+    traces = sum(x.stats.scatter.trace() / x.stats.freedom for x in (a, b))
     known = (a.stats.mean - b.stats.mean).square().sum() + traces
     cholesky = b.stats.cholesky
     # A set of few samples has a singular covariance, so that eigenvalues would not do.
     if cholesky is not None and a.stats.n > len(a.stats.mean):
-        trace, error = _by_eigenvalues(a.stats.cov, cholesky)
+        trace, error = _by_eigenvalues(a.stats, cholesky)
         distance = known - 2 * trace
         of_distance, of_traces = _TOLERANCES
         if bool(2 * error <= torch.maximum(of_distance * distance, of_traces * traces)):
@@ -312,9 +317,9 @@ def _combine(a: _Set, b: _Set) -> Tensor:
     return (known - 2 * trace).clamp_min(0)
 
 
-def _by_eigenvalues(cov: Tensor, cholesky: Tensor) -> tuple[Tensor, Tensor]:
-    """Trace of the square root of ``cov L L^T``, and a bound of the rounding error in it."""
-    values = torch.linalg.eigvalsh(_congruence(cholesky, cov)).clamp_min(0)
+def _by_eigenvalues(stats: FrechetStats, cholesky: Tensor) -> tuple[Tensor, Tensor]:
+    """Trace of the square root of ``S L L^T`` for a covariance S, and a bound of the rounding error in it."""
+    values = torch.linalg.eigvalsh(_congruence(cholesky, stats.scatter)).clamp_min(0) / stats.freedom
     # Backward errors of n random roundings; of a square root the error is the smaller of two.
     error = math.sqrt(len(values)) * torch.finfo(values.dtype).eps * values[-1]
     return values.sqrt().sum(), (error / values.clamp_min(error).sqrt()).sum()
@@ -322,18 +327,19 @@ def _by_eigenvalues(cov: Tensor, cholesky: Tensor) -> tuple[Tensor, Tensor]:
 
 def _congruence(factor: Tensor, cov: Tensor) -> Tensor:
     """The lower triangle of ``L^T cov L`` for lower triangular L, at a quarter of the price of two full products."""
-    half, product = torch.zeros_like(cov), torch.zeros_like(cov)
+    half, product = torch.empty_like(cov), torch.zeros_like(cov)
     for j in range(0, len(cov), _BLOCK):
-        torch.mm(cov[j:, j:], factor[j:, j : j + _BLOCK], out=half[j:, j : j + _BLOCK])
+        # Low and wide products are the faster ones; of L^T cov, the upper triangle is needed.
+        torch.mm(factor[j:, j : j + _BLOCK].T, cov[j:, j:], out=half[j : j + _BLOCK, j:])
     for i in range(0, len(cov), _BLOCK):
         stop = min(i + _BLOCK, len(cov))
-        torch.mm(factor[i:, i:stop].T, half[i:, :stop], out=product[i:stop, :stop])
+        torch.mm(factor[i:, i:stop].T, half[:stop, i:].T, out=product[i:stop, :stop])
     return product
 
 
 def _gram(x: Tensor) -> Tensor:
-    """``x^T x``, of which only the lower triangle is multiplied out."""
+    """``x^T x``, of which only the upper triangle is multiplied out."""
     product = x.new_zeros(x.shape[1], x.shape[1])
     for j in range(0, x.shape[1], _BLOCK):
-        torch.mm(x[:, j:].T, x[:, j : j + _BLOCK], out=product[j:, j : j + _BLOCK])
-    return product.tril_() + product.tril(-1).T
+        torch.mm(x[:, j : j + _BLOCK].T, x[:, j:], out=product[j : j + _BLOCK, j:])
+    return product.triu_() + product.triu(1).T

@@ -228,17 +228,15 @@ def verdict(ratio: float, required: float | None) -> str:
 
 
 def show_turns(title: str, turns: list[Turn], required: dict[str, float]) -> None:
+    """One line for each alternative; each of the others is compared with each of ours."""
     print(f"\n{title}")
     for name in turns[0]:
-        line = f"  {name:30} {spread([turn[name] for turn in turns])} s"
-        if name != "ours":
-            ratios = [turn[name] / turn["ours"] for turn in turns]
-            line += f"   ours is {spread(ratios).strip()} times faster"
-            line += verdict(float(np.median(ratios)), required.get(name))
-        print(line, flush=True)
-    if "ours, reference kept" in turns[0]:
-        ratios = [turn["torchmetrics"] / turn["ours, reference kept"] for turn in turns]
-        print(f"  with the reference kept, ours is {spread(ratios).strip()} times faster than torchmetrics")
+        print(f"  {name:30} {spread([turn[name] for turn in turns])} s")
+    for peer in (name for name in turns[0] if not name.startswith("ours")):
+        for ours in (name for name in turns[0] if name.startswith("ours")):
+            ratios = [turn[peer] / turn[ours] for turn in turns]
+            note = verdict(float(np.median(ratios)), required.get(peer))
+            print(f"  {ours} is {spread(ratios).strip()} times faster than {peer}{note}", flush=True)
 
 
 def show_neighbours(threads: int, repeats: int) -> dict[str, list[dict[str, Turn]]]:

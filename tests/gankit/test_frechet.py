@@ -234,7 +234,7 @@ def test_eigenvalues_are_used_where_they_are_safe_and_nowhere_else(monkeypatch):
     assert frechet_from_stats(a, b).item() == pytest.approx(expected, abs=1e-14)
     assert len(used) == 1
     # The bound that decides this holds: it is above the error.
-    trace, bound = frechet._by_eigenvalues(a.cov, b.cholesky)
+    trace, bound = frechet._by_eigenvalues(a, b.cholesky)
     assert abs(trace.item() - (steep * 1.0001**0.5).sum().item()) < bound.item()
 
 
