@@ -11,6 +11,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,12 @@ MODELS: Mapping[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
     "dcgan": models.dcgan,
     "sngan": models.sngan,
     "wgan-gp": models.wgan_gp,
+    "projection-gan": models.projection_gan,
+    "sagan": models.sagan,
+    "biggan-cifar": models.biggan_cifar,
+    "biggan": models.biggan,
 }
+"""Name -> function of the samples' shape (and of the number of classes, where it asks for it) that makes (G, D)."""
 
 
 def _setting(text: str, default: Any) -> Any:
@@ -52,9 +58,9 @@ class Recipe:
     data: str = _setting("dataset: a name of gankit.data, or a folder or .zip of class folders", "digits")
     size: int | None = _setting("side in pixels to which pictures of a folder are resized", None)
     model: str = _setting(f"networks: {', '.join(MODELS)}", "mlp")
-    z_dim: int = _setting("length of a latent vector", 64)
+    z_dim: int | None = _setting("length of a latent vector", 64)
     depth: int | None = _setting("weight layers of each network (mlp, conv)", None)
-    width: int = _setting("hidden units (mlp) or filters next to the picture (the others)", 64)
+    width: int | None = _setting("hidden units (mlp) or filters next to the picture (the others)", 64)
     d_depth: int | None = _setting("weight layers of the discriminator, where they differ (mlp)", None)
     loss: str = _setting("cost, a name of gankit.losses", "ns")
     steps: int = _setting("generator steps", 2_000)
@@ -69,6 +75,7 @@ class Recipe:
     beta2: float = _setting("Adam's beta2", 0.999)
     d_beta2: float | None = _setting("the discriminator's beta2, where it differs", None)
     ema_decay: float = _setting("decay of the averaged generator, per generator step", 0.999)
+    ema_start: int = _setting("generator step at which averaging begins", 0)
     leak_beta: float = _setting("LeakyEMA: share of real samples replaced, 0 for none", 0.0)
     leak_start: int = _setting("LeakyEMA: generator step at which leaking begins", 0)
     leak_source: str = _setting(f"LeakyEMA: {', '.join(s for s in SOURCES if s != 'async-model')}", "sync")
@@ -98,9 +105,26 @@ class Recipe:
         # Each checks its own numbers.
         self.optimizers(), self.ema(), self.leak(), self.penalties(), self.g_penalties(), self.projections()
 
-    def networks(self, shape: tuple[int, ...], seed: int) -> tuple[nn.Module, nn.Module]:
-        """(G, D) for samples of this shape, with initial weights drawn from `seed`."""
-        return MODELS[self.model](shape, **self._sizes(), seed=seed)
+    def networks(self, shape: tuple[int, ...], seed: int, n_classes: int = 0) -> tuple[nn.Module, nn.Module]:
+        """(G, D) for samples of this shape, with initial weights drawn from `seed`.
+
+        Args:
+            shape: of one sample.
+            seed: of the weights, at least 0.
+            n_classes: classes of the data; a model without classes does not look at it.
+
+        Raises:
+            ValueError: if the model does not fit the shape, or is conditional and there are no classes.
+        """
+        model = MODELS[self.model]
+        sizes = self._sizes()
+        if "n_classes" in inspect.signature(model).parameters:
+            if n_classes < 1:
+                raise ValueError(
+                    f"model {self.model!r} learns classes and needs n_classes of at least 1, got {n_classes}"
+                )
+            sizes["n_classes"] = n_classes
+        return model(shape, **sizes, seed=seed)
 
     def _sizes(self) -> dict[str, int]:
         """The sizes of the networks that are given; the others are the model's own."""
@@ -121,7 +145,7 @@ class Recipe:
 
     def ema(self) -> EMA:
         """Settings of the averaged generator."""
-        return EMA(decay=self.ema_decay)
+        return EMA(decay=self.ema_decay, start=self.ema_start)
 
     def leak(self) -> Leak | None:
         """Settings of LeakyEMA, or None."""
@@ -157,11 +181,8 @@ class Recipe:
             device: "auto", "cpu", "cuda" or "cuda:N".
         """
         data = datasets.load(self.data, root=root, size=self.size, download=download)
-        G, D = (
-            self.networks(data.shape, seeds[0])
-            if len(seeds) == 1
-            else pair(lambda seed: self.networks(data.shape, seed), seeds)
-        )
+        networks = partial(self.networks, data.shape, n_classes=data.n_classes)
+        G, D = networks(seeds[0]) if len(seeds) == 1 else pair(networks, seeds)
         g_optimizer, d_optimizer = self.optimizers()
         return Trainer(
             G,

@@ -461,6 +461,13 @@ def _check_fit(run: Trainer) -> None:
     shape = tuple(getattr(run.G, "shape", run.data.shape))
     if shape != run.data.shape:
         raise ValueError(f"G makes samples of shape {shape}, but data {run.data.name!r} has {run.data.shape}")
+    classes = {name: getattr(net, "n_classes", 0) for name, net in (("G", run.G), ("D", run.D))}
+    if bool(classes["G"]) != bool(classes["D"]):
+        raise ValueError(f"G and D must both be conditional or neither, got n_classes {classes}")
+    if classes["G"] and set(classes.values()) != {run.data.n_classes}:
+        raise ValueError(
+            f"G and D must know the {run.data.n_classes} classes of data {run.data.name!r}, got n_classes {classes}"
+        )
     if run.leak is not None:
         run.leak.replaced(0, run.batch_size, run.lead)
 

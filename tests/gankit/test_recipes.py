@@ -127,13 +127,13 @@ def test_an_unknown_name_lists_near_matches(name, hint):
 def test_fields_reach_the_run():
     made = recipe(
         data="digits", loss="hinge", batch_size=7, n_dis=3, d_depth=4, ema_decay=0.75, leak_beta=0.5,
-        leak_start=11, leak_source="generator", r1=2.0, wgan_gp=5.0,
+        leak_start=11, leak_source="generator", r1=2.0, wgan_gp=5.0, ema_start=9,
     )  # fmt: skip
     run = build(made)
     assert (run.loss.name, run.batch_size, run.n_dis) == ("hinge", 7, 3)
     assert layer_sizes(run.G) == [4, 8, 8, 64]
     assert layer_sizes(run.D) == [64, 8, 8, 8, 1]
-    assert run.teacher.alpha == 0.75
+    assert (run.teacher.alpha, run.teacher.start) == (0.75, 9)
     assert (run.leak.beta, run.leak.start, run.leak.source) == (0.5, 11, "generator")
     assert run.penalties == (R1(2.0), WganGP(5.0))
     assert run.recipe == dataclasses.asdict(made) | {"seeds": [0]}
@@ -206,7 +206,7 @@ def test_a_folder_of_pictures_is_resized(tmp_path):
     ("make", "sentence"),
     [
         (lambda: recipe(loss="nss"), "loss 'nss' is unknown; did you mean ns"),
-        (lambda: recipe(model="vae"), "model must be one of mlp, conv, dcgan, sngan, wgan-gp, got 'vae'"),
+        (lambda: recipe(model="vae"), "model must be one of mlp, conv, dcgan, sngan, wgan-gp, .*biggan, got 'vae'"),
         (lambda: recipe(optimizer="lion"), "optimizer must be adam, sgd or rmsprop, got 'lion'"),
         (lambda: recipe(model="dcgan"), "model 'dcgan' has no depth, got 3; --depth none unsets it"),
         (lambda: recipe(model="conv", d_depth=2), "model 'conv' has no d_depth, got 2; --d-depth none unsets it"),
@@ -241,10 +241,49 @@ def test_sizes_and_counts_are_at_least_one(name, value):
         recipe(**{name: value})
 
 
-def test_every_model_takes_what_a_recipe_gives():
-    for name in MODELS:
-        made = recipe(model=name, depth=None, batch_size=2)
-        build(made).step()
+@pytest.mark.parametrize("leak_beta", [0.0, 0.5])
+@pytest.mark.parametrize("model", list(MODELS))
+def test_every_model_takes_a_step(model, leak_beta):
+    made = recipe(
+        model=model, depth=None, width=4, z_dim=8, batch_size=4, n_dis=2, leak_beta=leak_beta, lr=0.01
+    )
+    run = build(made)
+    vector = nn.utils.parameters_to_vector
+    before = [vector(net.parameters()).detach() for net in (run.G, run.D, run.teacher)]
+    stats = run.step()
+    for net, start in zip((run.G, run.D, run.teacher), before, strict=True):
+        after = vector(net.parameters())
+        assert after.isfinite().all()
+        assert not torch.equal(after, start)
+    assert stats["d_loss"].isfinite()
+    assert stats["g_loss"].isfinite()
+    assert run.G.z_dim == 8
+    conditional = model in ("projection-gan", "sagan", "biggan-cifar", "biggan")
+    assert getattr(run.G, "n_classes", 0) == getattr(run.D, "n_classes", 0) == (10 if conditional else 0)
+    assert run.teacher.sample(3).shape == (3, 1, 8, 8)
+
+
+def test_several_seeds_of_a_conditional_model_are_the_single_runs_side_by_side():
+    made = recipe(model="biggan", depth=None, width=2, z_dim=6, batch_size=4, leak_beta=0.5)
+    together = build(made, (5, 2))
+    alone = build(made, (2,))
+    for key, gradient in (("d_grad", "d_gradient"), ("g_grad", "g_gradient")):
+        mine, theirs = getattr(together, gradient)()[key], getattr(alone, gradient)()[key]
+        largest = max(g.abs().max() for g in theirs)
+        for ours, other in zip(mine, theirs, strict=True):
+            torch.testing.assert_close(ours[1], other, rtol=1e-3, atol=1e-5 * float(largest))
+
+
+def test_a_size_that_is_not_given_is_the_models_own():
+    made = recipe(model="biggan", depth=None, z_dim=None, width=2)
+    assert made.networks((3, 16, 16), 0, n_classes=4)[0].z_dim == 60
+
+
+def test_a_conditional_model_needs_classes():
+    with pytest.raises(
+        ValueError, match="model 'sagan' learns classes and needs n_classes of at least 1, got 0"
+    ):
+        recipe(model="sagan", depth=None).networks((1, 8, 8), 0)
 
 
 def test_a_recipe_is_a_value():

@@ -377,6 +377,16 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
             ValueError,
             r"samples of shape \(1, 8, 8\), but data 'ring' has \(2,\)",
         ),
+        (
+            lambda: trainer(nets=(gk.models.sagan((1, 8, 8), 10, width=1)[0], gk.models.sngan((1, 8, 8), width=2)[1])),
+            ValueError,
+            "both be conditional or neither, got n_classes {'G': 10, 'D': 0}",
+        ),
+        (
+            lambda: trainer(nets=gk.models.sagan((1, 8, 8), 9, width=1)),
+            ValueError,
+            "must know the 10 classes of data 'digits', got n_classes {'G': 9, 'D': 9}",
+        ),
         (lambda: trainer(device="gpu"), ValueError, "device must be auto"),
         (
             lambda: trainer(nets=gk.pair(small, [0, 1]), leak=gk.Leak((0.1,) * 3)),
