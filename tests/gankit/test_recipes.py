@@ -245,7 +245,7 @@ def test_sizes_and_counts_are_at_least_one(name, value):
 @pytest.mark.parametrize("model", list(MODELS))
 def test_every_model_takes_a_step(model, leak_beta):
     made = recipe(
-        model=model, depth=None, width=4, z_dim=8, batch_size=4, n_dis=2, leak_beta=leak_beta, lr=0.01
+        model=model, depth=None, width=8, z_dim=8, batch_size=4, n_dis=2, leak_beta=leak_beta, lr=0.01
     )
     run = build(made)
     vector = nn.utils.parameters_to_vector
