@@ -1,0 +1,88 @@
+"""What commands do with the folder of a run: open it, check it, sample it, write files into it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gankit import checkpoints
+from gankit.checkpoints import CheckpointError
+from gankit.recipes import Recipe, from_dict
+from gankit.sampling import Sampler
+from gankit.training import Trainer, pick_device
+
+
+def load_run(arguments: argparse.Namespace) -> Trainer:
+    """The run in a folder, at its newest checkpoint."""
+    found = checkpoints.latest(arguments.folder)
+    if found is None:
+        runs = sorted({str(path.parent) for path in arguments.folder.glob("*/checkpoint-*.pt")})
+        hint = f"did you mean {' or '.join(runs[:3])}?" if runs else "`gankit train ... --out` writes one"
+        raise CheckpointError(f"there is no checkpoint in {arguments.folder}; {hint}")
+    recipe, seeds = stored_recipe(found)
+    return recipe.build(seeds, root=arguments.root, device=arguments.device).load(found)
+
+
+def stored_recipe(checkpoint: Path) -> tuple[Recipe, tuple[int, ...]]:
+    """The recipe and the seeds of the run that wrote a checkpoint."""
+    stored = json.loads(checkpoints.read(checkpoint)["recipe"])
+    if stored is None:
+        raise CheckpointError(
+            f"{checkpoint} was written by a Trainer without a recipe, so its networks are not known"
+        )
+    return from_dict(stored)
+
+
+def check_same_run(checkpoint: Path, recipe: Recipe, seeds: tuple[int, ...]) -> None:
+    """Refuse to go on with a run under other settings; only `steps` may change."""
+    # The checkpoint says what it is; recipe.json lies beside it for people to read.
+    stored, stored_seeds = stored_recipe(checkpoint)
+    differing = [
+        f"{f.name} {getattr(stored, f.name)!r}"
+        for f in dataclasses.fields(Recipe)
+        if f.name not in ("steps", "about") and getattr(stored, f.name) != getattr(recipe, f.name)
+    ]
+    if stored_seeds != seeds:
+        differing.append(f"seed {' '.join(map(str, stored_seeds))}")
+    if differing:
+        raise ValueError(
+            f"{checkpoint} is of a run with {', '.join(differing)}; give the same to go on, or another --out"
+        )
+
+
+def own_device(device: str) -> torch.device:
+    """The device of this process: of several that torchrun started, each has a GPU of its own."""
+    found = pick_device(device)
+    if found.type == "cuda" and found.index is None and "LOCAL_RANK" in os.environ:
+        found = pick_device(f"cuda:{os.environ['LOCAL_RANK']}")
+        torch.cuda.set_device(found)
+    return found
+
+
+def network_in_words(run: Trainer, arguments: argparse.Namespace) -> str:
+    """What was sampled, in words; says so where the average is too young to be of use."""
+    if arguments.network == "generator":
+        return f"the generator at step {run.steps:,}"
+    text = f"the averaged generator (teacher) at step {run.steps:,}"
+    # After 2 / (1 - alpha) steps the initial weights still count for exp(-2), 14 %.
+    if run.steps < 2 / (1 - run.teacher.alpha):
+        text += "; it still remembers its initial weights, and --network generator may look better"
+    return text
+
+
+def sampler(run: Trainer, arguments: argparse.Namespace) -> Sampler:
+    """What draws the samples that the flags of `flags.reading` ask for."""
+    network = run.teacher.net if arguments.network == "teacher" else run.G
+    return Sampler(network, arguments.sample_seed, truncation=arguments.truncation)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file under a temporary name, then rename it."""
+    with checkpoints.replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,133 @@
+"""`gankit train`: train a recipe, or go on with a run."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gankit import checkpoints
+from gankit.commands import flags, runs
+from gankit.recipes import Recipe, recipes
+
+
+def add(commands: flags.Commands) -> None:
+    """The flags of `train`: its own, and one for each field of a recipe."""
+    command = commands.add_parser(
+        "train",
+        parents=[flags.common()],
+        add_help=False,
+        help="train a recipe",
+        description="Train a recipe. If --out already holds that run, training goes on from its last checkpoint, "
+        "and on a CPU ends with exactly the parameters of an uninterrupted run.",
+        epilog="Any field of the recipe can be changed with its flag (`none` unsets one whose value is None); "
+        "`gankit train NAME --help` shows their values.",
+    )
+    command.add_argument(
+        "-h", "--help", action=_Help, nargs=0, help="show this, after the name of a recipe with its values"
+    )
+    command.add_argument("recipe", help="name of a recipe (`gankit recipes` lists them)")
+    command.add_argument("--out", type=Path, help="folder of the run (default: runs/RECIPE-seedN)")
+    command.add_argument(
+        "--seed",
+        type=flags.seed,
+        nargs="+",
+        default=[0],
+        help="seed; several train side by side (default: 0)",
+    )
+    command.add_argument(
+        "--log-every",
+        type=flags.positive,
+        default=50,
+        metavar="STEPS",
+        help="steps between rows of log.jsonl (default: %(default)s)",
+    )
+    command.add_argument(
+        "--save-every",
+        type=flags.positive,
+        default=500,
+        metavar="STEPS",
+        help="steps between checkpoints (default: %(default)s)",
+    )
+    command.add_argument("--download", action="store_true", help="fetch the dataset if it is missing")
+    group = command.add_argument_group("fields of the recipe")
+    for f in fields():
+        group.add_argument(
+            f"--{f.name.replace('_', '-')}",
+            type=_type_of(f),
+            metavar="X",
+            default=argparse.SUPPRESS,
+            help=f.metadata["help"],
+        )
+    command.set_defaults(run=train)
+
+
+class _Help(argparse.Action):
+    """Print the help, with the values of the recipe that was named before."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: Any) -> None:
+        if namespace.recipe is not None:
+            try:
+                recipe = recipes[namespace.recipe]
+            except KeyError as error:
+                parser.error(str(error))
+            parser.description = f"{recipe.name}: {recipe.about}"
+            for f in fields():
+                flag = parser._option_string_actions[f"--{f.name.replace('_', '-')}"]
+                flag.help = f"{f.metadata['help']} ({getattr(recipe, f.name)})"
+        parser.print_help()
+        parser.exit()
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train a recipe, or go on with the run that is already in the folder."""
+    recipe = recipes[arguments.recipe]
+    given = {f.name: getattr(arguments, f.name) for f in fields() if hasattr(arguments, f.name)}
+    recipe = dataclasses.replace(recipe, **given)
+    seeds = tuple(arguments.seed)
+    out = arguments.out or Path("runs") / f"{recipe.name}-seed{'-'.join(map(str, seeds))}"
+    if out.is_file():
+        raise ValueError(f"--out must be a folder, and {out} is a file")
+    found = checkpoints.latest(out)
+    if found is not None:
+        runs.check_same_run(found, recipe, seeds)
+    run = recipe.build(seeds, root=arguments.root, download=arguments.download, device=arguments.device)
+    if found is not None:
+        run.load(found)
+        print(f"{out}: going on from step {run.steps:,}")
+    left = recipe.steps - run.steps
+    if left <= 0:
+        print(f"{out}: the run is already at step {run.steps:,}; give a larger --steps to go on")
+        return
+    runs.write_json(out / "recipe.json", run.recipe)
+    run.fit(
+        left,
+        out=out,
+        log_every=arguments.log_every,
+        save_every=arguments.save_every,
+        progress=not arguments.quiet,
+    )
+    print(f"{out}: step {run.steps:,}, checkpoint {checkpoints.latest(out).name}, log log.jsonl")
+
+
+def fields() -> list[dataclasses.Field]:
+    """The fields of a recipe that have a flag."""
+    return [f for f in dataclasses.fields(Recipe) if "help" in f.metadata]
+
+
+def _type_of(f: dataclasses.Field) -> Callable[[str], Any]:
+    """What reads a field's flag: the field's type, where `none` unsets a field that may be unset."""
+    annotation = typing.get_type_hints(Recipe)[f.name]
+    kinds = typing.get_args(annotation)
+    if not kinds:
+        return annotation
+    (kind,) = (k for k in kinds if k is not type(None))
+
+    def read(text: str) -> Any:
+        return None if text == "none" else kind(text)
+
+    read.__name__ = kind.__name__  # argparse says "invalid int value"
+    return read
