@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import pickle
 import platform
@@ -14,10 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 import gankit
+
+BEST = "best.pt"
+"""Name of the checkpoint of a run's best step (`Best`), which is kept beside the newest ones."""
 
 
 class CheckpointError(RuntimeError):
@@ -137,11 +142,53 @@ def latest(folder: Path) -> Path | None:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints, and what a killed run left under temporary names."""
+    """Remove all but the newest `keep` checkpoints, and what a killed run left under temporary names.
+
+    The best one (`Best`) has a name of its own and stays.
+    """
     for path in saved(folder)[:-keep]:
         path.unlink(missing_ok=True)
-    for path in folder.glob(".checkpoint-*.tmp"):
+    for path in (*folder.glob(".checkpoint-*.tmp"), *folder.glob(f".{BEST}.*.tmp")):
         path.unlink(missing_ok=True)
+
+
+class Best:
+    """`best.pt`: the checkpoint of the step at which a logged number was lowest so far.
+
+    The file says itself how low that was, so a resumed run goes on comparing with it.
+
+    Args:
+        folder: of the run.
+        name: of the number in the rows of the log.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.path, self.name = folder / BEST, name
+        self.lowest = math.inf
+        if self.path.exists():
+            rows = json.loads(read(self.path)["history"])
+            self.lowest = self._number(rows[-1]) if rows and name in rows[-1] else math.inf
+
+    def improved(self, row: Mapping[str, Any]) -> bool:
+        """Whether this row's number is the lowest so far, which it then is from now on.
+
+        Of several replicas the median counts. What is NaN or infinite (in any replica, if NaN) is never the lowest.
+
+        Raises:
+            ValueError: if the row does not hold the number; the message lists what it holds.
+        """
+        if self.name not in row:
+            raise ValueError(
+                f"best must be a number that the callback returns, got {self.name!r}; logged are {', '.join(row)}"
+            )
+        number = self._number(row)
+        if not number < self.lowest or math.isinf(number):
+            return False
+        self.lowest = number
+        return True
+
+    def _number(self, row: Mapping[str, Any]) -> float:
+        return float(np.median(np.asarray(row[self.name], dtype=float)))
 
 
 def versions() -> dict[str, str]:

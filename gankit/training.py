@@ -260,6 +260,7 @@ class Trainer:
         save_every: int | None = None,
         callback: Callable[[Trainer], dict[str, Any] | None] | None = None,
         callback_every: int | None = None,
+        best: str | None = None,
         progress: bool = True,
     ) -> Trainer:
         """Train for `steps` more generator steps.
@@ -270,7 +271,9 @@ class Trainer:
             log_every: steps between two rows of `history`; each row costs one wait for the device.
             save_every: steps between two checkpoints; the last step is always saved. None: only the last.
             callback: called with the trainer every `callback_every` steps (default: with each row); what it
-                returns, a dict of numbers or arrays, joins the row.
+                returns, a dict of numbers or arrays, joins the row (`gankit.metrics.watch` measures samples).
+            best: name of a number that the callback returns. The checkpoint at which it was lowest is kept as
+                `best.pt` in `out`, beside the newest ones; of several replicas the median counts, and NaN never wins.
             progress: show a bar (the environment variable TQDM_DISABLE=1 turns every bar off).
 
         Returns:
@@ -279,8 +282,13 @@ class Trainer:
         Raises:
             Diverged: at the first log row after a cost became NaN or infinite. No checkpoint is written
                 after that point, so the last one is good.
-            ValueError: if a number of steps is out of range.
+            ValueError: if a number of steps is out of range, or `best` is given without `out` and a callback that
+                returns it.
         """
+        if best is not None and (out is None or callback is None):
+            raise ValueError(
+                f"best={best!r} needs out, where the checkpoint is kept, and a callback that returns it"
+            )
         callback_every = callback_every or log_every
         for name, value in {
             "log_every": log_every,
@@ -292,6 +300,7 @@ class Trainer:
         if steps < 0:
             raise ValueError(f"steps must be at least 0, got {steps}")
         log = checkpoints.Log(Path(out), after=self.steps) if out is not None else None
+        kept = checkpoints.Best(Path(out), best) if best is not None else None
         last, unchecked = self.steps + steps, []
         # tqdm's notebook bar does not read its own environment variable.
         silent = not progress or os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
@@ -317,6 +326,8 @@ class Trainer:
                     if log is not None:
                         log.write(row)
                     bar.set_postfix_str(_postfix(row), refresh=False)
+                    if wants_callback and kept is not None and kept.improved(row):
+                        self.save(kept.path)
                 if wants_save:
                     self.save(checkpoints.path_of(Path(out), self.steps))
                     checkpoints.prune(Path(out), keep=2)

@@ -45,6 +45,7 @@ from gankit.metrics.modes import (
     modes_covered,
     stacked_modes,
 )
+from gankit.metrics.monitoring import watch
 from gankit.metrics.neighbours import density_coverage, prdc, precision_recall
 from gankit.metrics.paths import ConsecutiveDistance, consecutive_distance, perceptual_path_length
 from gankit.metrics.protocol import Protocol, Score, Scores, mixed_table, table
@@ -98,4 +99,5 @@ __all__ = [
     "similarity",
     "stacked_modes",
     "table",
+    "watch",
 ]

@@ -296,6 +296,72 @@ def test_the_newest_two_checkpoints_are_kept(tmp_path):
     ]
 
 
+def numbers(*values):
+    """A callback that returns these, one after another."""
+    left = iter(values)
+    return lambda run: {"FD": next(left)}
+
+
+@pytest.mark.parametrize(
+    ("values", "step"),
+    [
+        ((5.0, 3.0, 4.0, 3.5, 9.0), 2),
+        ((5.0, 3.0, 3.0, 4.0, 4.0), 2),  # the first of equals
+        ((math.nan, 7.0, math.nan, math.inf, 8.0), 2),
+        ((-1.0, 2.0, -3.0, math.nan, -2.0), 3),
+        (([1.0, 9.0, 9.0], [4.0, 4.0, 4.0], [3.0, 3.0, math.nan], [5.0] * 3, [9.0] * 3), 2),
+    ],
+)
+def test_the_best_checkpoint_is_kept(tmp_path, values, step):
+    settings = {"out": tmp_path, "save_every": 1, "callback_every": 1, "best": "FD"}
+    run = fit(trainer(), 3, callback=numbers(*values[:3]), **settings)
+    resumed = trainer().load(checkpoints.latest(tmp_path))
+    fit(resumed, 2, callback=numbers(*values[3:]), **settings)
+    assert [path.name for path in checkpoints.saved(tmp_path)] == [
+        "checkpoint-00000004.pt",
+        "checkpoint-00000005.pt",
+    ]
+    best = trainer().load(tmp_path / checkpoints.BEST)
+    assert best.steps == step
+    again = fit(trainer(), step)
+    assert torch.equal(parameters(best.G), parameters(again.G))
+    assert resumed.steps == run.steps + 2
+
+
+def test_no_best_checkpoint_without_a_finite_number(tmp_path):
+    fit(trainer(), 2, out=tmp_path, callback=numbers(math.nan, math.inf), callback_every=1, best="FD")
+    assert not (tmp_path / checkpoints.BEST).exists()
+
+
+def test_best_needs_a_number_and_a_folder(tmp_path):
+    with pytest.raises(ValueError, match="best='FD' needs out"):
+        fit(trainer(), 1, callback=numbers(1.0), best="FD")
+    with pytest.raises(ValueError, match="best='FD' needs out"):
+        fit(trainer(), 1, out=tmp_path, best="FD")
+    with pytest.raises(ValueError, match=r"number that the callback returns, got 'KD'; logged are .*FD"):
+        fit(trainer(), 1, out=tmp_path, callback=numbers(1.0), best="KD")
+
+
+@pytest.mark.parametrize("lead", [(), (2,)])
+def test_watching_gives_the_scores_of_the_samples_and_leaves_training_alone(lead):
+    def nets():
+        return gk.pair(small, range(2)) if lead else small()
+
+    alone = fit(trainer(nets=nets()), 6)
+    watch = gk.metrics.watch(DIGITS, ["fd", "precision"], n=60, network="generator", seed=4)
+    run = fit(trainer(nets=nets()), 6, callback=watch, callback_every=3)
+    assert torch.equal(parameters(run.G), parameters(alone.G))
+    samples = gk.sampling.sample(run.G, 60, seed=4)
+    expected = gk.metrics.evaluate(samples, DIGITS, ["fd", "precision"], progress=False)
+    for name, score in expected.items():
+        steps, values = run.curve(name)
+        assert steps.tolist() == [3, 6]
+        assert values.shape == (2, *lead)
+        np.testing.assert_allclose(values[-1], score.value, rtol=1e-5)
+    with pytest.raises(ValueError, match="network must be one of teacher, generator, got 'student'"):
+        gk.metrics.watch(DIGITS, network="student")
+
+
 class BlowsUp(nn.Module):
     """A discriminator that returns NaN from its n-th call on, for one replica."""
 
@@ -378,7 +444,9 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
             r"samples of shape \(1, 8, 8\), but data 'ring' has \(2,\)",
         ),
         (
-            lambda: trainer(nets=(gk.models.sagan((1, 8, 8), 10, width=1)[0], gk.models.sngan((1, 8, 8), width=2)[1])),
+            lambda: trainer(
+                nets=(gk.models.sagan((1, 8, 8), 10, width=1)[0], gk.models.sngan((1, 8, 8), width=2)[1])
+            ),
             ValueError,
             "both be conditional or neither, got n_classes {'G': 10, 'D': 0}",
         ),
