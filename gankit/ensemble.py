@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -111,6 +111,17 @@ def pair(
 def lead_shape(net: nn.Module) -> tuple[int, ...]:
     """(S,) for an ensemble and () for a plain network: what stands before the samples' dimension."""
     return (net.replicas,) if isinstance(net, Ensemble) else ()
+
+
+def layers_of(net: nn.Module) -> Iterator[nn.Module]:
+    """The modules that compute, of a plain network or of an ensemble, whose layers each serve all replicas.
+
+    What is set on one of them (its momentum, its mode) holds for all replicas; parameters are to be found in `net`.
+    """
+    yield from net.modules()
+    for module in net.modules():
+        if isinstance(module, _Vmapped):
+            yield from module._skeleton[0].modules()
 
 
 class StackedLinear(nn.Module):

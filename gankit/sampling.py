@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gankit.ensemble import lead_shape
+from gankit.ensemble import layers_of, lead_shape
 
 
 class Streams:
@@ -113,6 +114,62 @@ def truncated_normal(streams: Streams, truncation: float, *shape: int) -> Tensor
     u = streams.uniform(*shape).double().clamp(2**-25, 1 - 2**-25)
     z = torch.special.ndtri(1 - limit + u * (2 * limit - 1))
     return z.float().clamp(-truncation, truncation)
+
+
+@torch.no_grad()
+def standing_statistics(
+    G: nn.Module,
+    *,
+    batches: int = 100,
+    batch_size: int = 64,
+    seed: int = 0,
+    truncation: float | None = None,
+) -> nn.Module:
+    """A copy of G whose batch normalisation, in evaluation, uses statistics of this very network's activations.
+
+    The running statistics that training leaves lag behind the weights; an averaged generator (`Teacher`) has copies of
+    another network's; and truncated z have activations that neither has seen. Here every layer's mean and variance
+    are averaged, with equal weights, over `batches` forward passes. A network without batch normalisation is only
+    copied.
+
+    Args:
+        G: a generator, `run.teacher.net` for example, or an ensemble.
+        batches: number of forward passes, at least 1 (typically 100 in the paper).
+        batch_size: samples in each, of each replica, at least 2.
+        seed: of z and of the labels, which are drawn uniformly.
+        truncation: largest |z|, which should be that of the samples to come (`sample`); None for none.
+
+    Returns:
+        The copy, in evaluation mode, on G's device. G stays as it is.
+
+    Raises:
+        ValueError: if `batches` is below 1 or `batch_size` below 2.
+
+    Source: Brock, Donahue and Simonyan 2019, appendix C ("standing statistics").
+    """
+    if batches < 1 or batch_size < 2:
+        raise ValueError(
+            f"batches must be at least 1 and batch_size at least 2, got {batches} and {batch_size}"
+        )
+    net = copy.deepcopy(G).eval()
+    norms = [m for m in layers_of(net) if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    lead = lead_shape(net)
+    streams = Streams(
+        [seed] * (lead[0] if lead else 1), lead, next(net.parameters()).device, "standing statistics"
+    )
+    n_classes = getattr(net, "n_classes", 0)
+    for k in range(1, batches + 1 if norms else 1):
+        # A layer in training mode moves its statistics towards the batch's by `momentum`. By 1/k makes the mean of k.
+        for norm in norms:
+            norm.train()
+            norm.momentum = 1 / k
+        shape = (batch_size, net.z_dim)
+        z = streams.normal(*shape) if truncation is None else truncated_normal(streams, truncation, *shape)
+        generate(net, z, streams.integers(n_classes, batch_size) if n_classes else None)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return net.eval()
 
 
 @torch.no_grad()

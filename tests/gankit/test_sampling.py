@@ -1,11 +1,14 @@
+import copy
+
 import pytest
 import torch
 from scipy import stats
 from torch import nn
 
+import gankit as gk
 from gankit import models
 from gankit.ensemble import pair
-from gankit.sampling import Sampler, Streams, sample, truncated_normal
+from gankit.sampling import Sampler, Streams, sample, standing_statistics, truncated_normal
 
 
 def test_a_replicas_numbers_depend_on_its_own_seed_alone():
@@ -140,3 +143,107 @@ def test_sampling_batch_by_batch_leaves_the_mode_alone_between_batches():
     G.train()
     for _ in Sampler(G).batches(4, 2):
         assert G.training
+
+
+# --- Standing statistics ----------------------------------------------------------------------------------------
+
+
+def norms(net: nn.Module) -> list[nn.BatchNorm2d]:
+    return [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+def untrained(family: str, seed: int = 0) -> nn.Module:
+    """A generator with batch norm, some of whose statistics are far from those of its activations."""
+    make = {
+        "dcgan": lambda: gk.models.dcgan((1, 8, 8), z_dim=6, width=4, seed=seed),
+        "sngan": lambda: gk.models.sngan((1, 8, 8), z_dim=6, width=4, seed=seed),
+        "biggan": lambda: gk.models.biggan((1, 8, 8), 3, z_dim=6, width=2, seed=seed),
+    }
+    G = make[family]()[0]
+    for norm in norms(G):
+        norm.running_mean.fill_(5.0)
+    return G.train()
+
+
+def latents(G: nn.Module, batches: int, size: int, seed: int) -> list[tuple[torch.Tensor, ...]]:
+    """The z (and labels) that `standing_statistics` draws."""
+    streams = Streams((seed,), (), "cpu", "standing statistics")
+    drawn = []
+    for _ in range(batches):
+        z = streams.normal(size, G.z_dim)
+        drawn.append((z, streams.integers(G.n_classes, size)) if G.n_classes else (z,))
+    return drawn
+
+
+@pytest.mark.parametrize("family", ["dcgan", "sngan"])
+def test_standing_statistics_are_those_of_pytorchs_update_bn(family):
+    G = untrained(family)
+    before = copy.deepcopy(G.state_dict())
+    standing = standing_statistics(G, batches=5, batch_size=7, seed=3)
+    assert not standing.training
+    assert G.training, "the generator itself stays as it is"
+    assert all(torch.equal(value, before[key]) for key, value in G.state_dict().items())
+    reference = copy.deepcopy(G)
+    torch.optim.swa_utils.update_bn([z for (z,) in latents(G, 5, 7, 3)], reference)
+    assert len(norms(standing)) == len(norms(reference)) > 0
+    for ours, theirs in zip(norms(standing), norms(reference), strict=True):
+        torch.testing.assert_close(ours.running_mean, theirs.running_mean)
+        torch.testing.assert_close(ours.running_var, theirs.running_var)
+        assert ours.momentum == 0.1
+    for ours, theirs in zip(standing.parameters(), G.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("family", ["dcgan", "biggan"])
+def test_standing_statistics_are_means_over_the_batches(family):
+    """The closed form, for the layer nearest to z whose input no other statistics change."""
+    G = untrained(family)
+    standing = standing_statistics(G, batches=4, batch_size=6, seed=1)
+    seen = []
+    probe = copy.deepcopy(
+        G
+    ).eval()  # spectral normalisation as in evaluation; the first norm sees no other norm
+    norms(probe)[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
+    for inputs in latents(G, 4, 6, 1):
+        probe(*inputs)
+    means = torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0)
+    variances = torch.stack([x.transpose(0, 1).flatten(1).var(1) for x in seen]).mean(0)
+    torch.testing.assert_close(norms(standing)[0].running_mean, means)
+    torch.testing.assert_close(norms(standing)[0].running_var, variances)
+
+
+def test_standing_statistics_of_an_ensemble_are_those_of_its_replicas():
+    G = gk.Ensemble(lambda seed: untrained("biggan", seed), (0, 4))
+    standing = standing_statistics(G, batches=3, batch_size=5, seed=2, truncation=0.7)
+    for i, seed in enumerate((0, 4)):
+        alone = standing_statistics(
+            untrained("biggan", seed), batches=3, batch_size=5, seed=2, truncation=0.7
+        )
+        for ours, theirs in zip(norms(standing.replica(i)), norms(alone), strict=True):
+            torch.testing.assert_close(ours.running_mean, theirs.running_mean, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(ours.running_var, theirs.running_var, rtol=1e-4, atol=1e-5)
+            assert not torch.allclose(ours.running_mean, torch.tensor(5.0), atol=1.0)
+
+
+def test_standing_statistics_repair_an_average_of_generators():
+    """In evaluation, samples then have the pixel statistics that the same network has in training mode."""
+    G = untrained("sngan")
+    z = torch.randn(500, 6, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = copy.deepcopy(G)(z)
+        stale, standing = copy.deepcopy(G).eval()(z), standing_statistics(G, batches=50, batch_size=200)(z)
+    assert (standing - wanted).abs().mean() < 0.1 * (stale - wanted).abs().mean()
+
+
+def test_standing_statistics_of_a_network_without_batch_norm_is_a_copy():
+    G = gk.models.mlp((2,), z_dim=3, width=4)[0]
+    same = standing_statistics(G, batches=2)
+    assert all(
+        torch.equal(a, b) and a is not b for a, b in zip(same.parameters(), G.parameters(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("settings", [{"batches": 0}, {"batch_size": 1}])
+def test_standing_statistics_need_a_batch(settings):
+    with pytest.raises(ValueError, match="batches must be at least 1 and batch_size at least 2, got"):
+        standing_statistics(untrained("dcgan"), **settings)
