@@ -86,6 +86,14 @@ class Ensemble(nn.Module):
                 value.copy_(stacked[key][i])
         return module.train(self.training)
 
+    @property
+    def template(self) -> nn.Module:
+        """A plain network of the replicas' structure, with its parameters in the order of this module's.
+
+        Their values mean nothing: `replica` has the trained ones.
+        """
+        return self._template[0]
+
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)

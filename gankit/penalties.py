@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gankit.ensemble import lead_shape
+from gankit.ensemble import Ensemble, lead_shape
 from gankit.sampling import Streams
 
 Score = Callable[[Tensor], Tensor]
@@ -125,7 +125,7 @@ class Orthogonal:
     def __call__(self, network: nn.Module) -> Tensor:
         lead = lead_shape(network)
         total = torch.zeros(lead, device=next(network.parameters()).device)
-        for matrix in _matrices(network, len(lead)):
+        for matrix in _matrices(network):
             rows = matrix.flatten(len(lead) + 1).float()
             products = rows @ rows.mT
             total = total + (products - torch.diag_embed(products.diagonal(0, -2, -1))).square().sum((-2, -1))
@@ -154,11 +154,16 @@ class ClipWeights:
         torch._foreach_clamp_max_(list(network.parameters()), self.limit)
 
 
-def _matrices(network: nn.Module, lead: int) -> Iterator[Tensor]:
-    """Parameters with rows and columns behind `lead` dimensions, those of embeddings excepted."""
-    for module in network.modules():
-        if not isinstance(module, nn.Embedding):
-            yield from (p for p in module.parameters(recurse=False) if p.ndim - lead >= 2)
+def _matrices(network: nn.Module) -> Iterator[Tensor]:
+    """Parameters with rows and columns behind the replicas' dimension, those of embeddings excepted."""
+    # A stacked network has its template's parameters in the template's order, and none of its layers.
+    plain = network.template if isinstance(network, Ensemble) else network
+    embeddings = {
+        p for layer in plain.modules() if isinstance(layer, nn.Embedding) for p in layer.parameters()
+    }
+    for p, in_plain in zip(network.parameters(), plain.parameters(), strict=True):
+        if in_plain.ndim >= 2 and in_plain not in embeddings:
+            yield p
 
 
 def _slope(score: Score, x: Tensor) -> Tensor:

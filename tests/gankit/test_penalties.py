@@ -98,11 +98,15 @@ def test_orthogonal_is_the_printed_formula():
 
 
 def test_orthogonal_gives_each_replica_its_own():
-    def factory(seed: int) -> nn.Module:
+    def linear(seed: int) -> nn.Module:
         return gk.models.mlp(DIGITS.shape, z_dim=4, depth=2, width=8, seed=seed)[0]
 
-    together = Orthogonal(1.0)(gk.Ensemble(factory, (3, 4)))
-    torch.testing.assert_close(together, torch.stack([Orthogonal(1.0)(factory(seed)) for seed in (3, 4)]))
+    def with_embedding(seed: int) -> nn.Module:  # stacked by torch.func, where an ensemble has no layers
+        return gk.models.biggan(DIGITS.shape, 10, z_dim=4, width=2, y_dim=4, seed=seed)[0]
+
+    for factory in (linear, with_embedding):
+        together = Orthogonal(1.0)(gk.Ensemble(factory, (3, 4)))
+        torch.testing.assert_close(together, torch.stack([Orthogonal(1.0)(factory(seed)) for seed in (3, 4)]))
 
 
 def test_a_generator_under_orthogonal_regularisation_becomes_orthogonal():
