@@ -3,7 +3,7 @@
 Two settings of the same fully connected GAN. In `dropping`, the usual beta1 = 0.5, training goes on long enough for
 NS to lose classes; in `saturating`, beta1 = 0.9 and deeper networks, minimax's gradient dies. Each setting is one
 ensemble run of 3 costs x S seeds: replicas of one seed share initial weights, z and data, so costs are compared
-pair by pair. The two settings run in two processes.
+pair by pair. Both settings together take about two minutes.
 
 The small counterpart of figures 5 and 8 of "Sample weighting as an explanation for mode collapse in GANs".
 """
@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -31,7 +29,6 @@ from gankit.metrics.evaluate import evaluate_classes
 from gankit.plotting import band, color_of, use_style
 from gankit.recipes import recipes
 from gankit.sampling import sample
-from gankit.scale import scale
 from gankit.training import Trainer
 
 COSTS = ("ns", "mm", "mm-nsat")
@@ -45,14 +42,18 @@ DEAD = 1e-3
 
 SAMPLES = 1_000
 
+THIN = 10
+"""Of so many readings of the gradient, a result keeps one: what a picture can show."""
 
-def train(setting: str, seeds: Sequence[int], steps: int) -> dict[str, Any]:
+
+def train(setting: str, seeds: Sequence[int], steps: int, evaluations: int = 8) -> dict[str, Any]:
     """One setting: all costs and seeds in one ensemble run.
 
     Args:
         setting: "dropping" or "saturating".
         seeds: S seeds, used once per cost.
         steps: generator steps.
+        evaluations: how often samples are judged, the end included.
 
     Returns:
         "steps" `[T]` and "gradient_steps" `[T']`; for each cost, "divergence" and "distance" `[T, S]` (D_JS of the
@@ -79,7 +80,7 @@ def train(setting: str, seeds: Sequence[int], steps: int) -> dict[str, Any]:
         steps,
         log_every=5,
         callback=lambda run: measure(run.G, data, judge),
-        callback_every=max(1, steps // 8),
+        callback_every=max(1, steps // evaluations),
     )
     result: dict[str, Any] = {"wall_time_s": round(time.perf_counter() - begun, 1)}
     for name, key in {
@@ -100,35 +101,33 @@ def measure(G: nn.Module, data: Dataset, judge: Classifier) -> dict[str, torch.T
     return evaluate_classes(sample(G, SAMPLES), data, judge)
 
 
-def compute(n_seeds: int | None = None, steps: int | None = None) -> dict[str, Any]:
-    """Both settings, in two processes.
+def compute(n_seeds: int = 10, steps: int = 0) -> dict[str, Any]:
+    """Both settings, one after the other.
 
     Args:
-        n_seeds: seeds 0..n_seeds-1 for each cost; 10 at quick scale and 20 at full.
-        steps: generator steps of each setting; by default 2,250 and 1,200 at quick scale, and the recipes' own
-            4,000 and 3,000 at full.
+        n_seeds: seeds 0..n_seeds-1 for each cost.
+        steps: generator steps of each setting; 0 takes the recipes' own, 4,000 and 3,000.
 
     Returns:
-        For each setting what `train` returns, and under "summary" what `summarise` does; JSON-able.
+        For each setting what `train` returns, with every `THIN`-th reading of the gradient, and under "summary" what
+        `summarise` does with all readings; JSON-able.
     """
     begun = time.perf_counter()
-    seeds = list(range(scale(quick=10, full=20) if n_seeds is None else n_seeds))
-    classifiers.load("digits", train=True)  # once, before two processes want it
-    here, there = SETTINGS  # the longer one in this process, the other beside it
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        job = pool.submit(train, there, seeds, steps or default_steps(there))
-        result: dict[str, Any] = {here: train(here, seeds, steps or default_steps(here)), there: job.result()}
-    result["summary"] = {name: summarise(result[name]) for name in SETTINGS}
-    result["samples"] = SAMPLES
-    result["provenance"] = stamp(time.perf_counter() - begun, seeds, packages=("torch", "numpy"))
-    return result
-
-
-def default_steps(setting: str) -> int:
-    """Generator steps of a setting: what shows the effect in half a minute, or the recipe's number at full scale."""
-    return scale(
-        quick={"dropping": 2_250, "saturating": 1_200}[setting], full=recipes["ns" + SETTINGS[setting]].steps
-    )
+    seeds = list(range(n_seeds))
+    result: dict[str, Any] = {
+        name: train(name, seeds, steps or recipes[COSTS[0] + ending].steps)
+        for name, ending in SETTINGS.items()
+    }
+    summary = {name: summarise(result[name]) for name in SETTINGS}
+    for setting in result.values():
+        setting["gradient_steps"] = setting["gradient_steps"][::THIN]
+        for cost in COSTS:
+            setting[cost]["gradient"] = rounded(np.array(setting[cost]["gradient"])[::THIN], 3)
+    return result | {
+        "summary": summary,
+        "samples": SAMPLES,
+        "provenance": stamp(time.perf_counter() - begun, seeds, packages=("torch", "numpy")),
+    }
 
 
 def summarise(setting: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -182,5 +181,8 @@ if __name__ == "__main__":
         draw,
         name="book/digits_costs",
         description=str(__doc__),
-        options={"n_seeds": (10, "seeds for each cost")},
+        options={
+            "n_seeds": (10, "seeds for each cost"),
+            "steps": (0, "generator steps of each setting, 0 for the recipes' own"),
+        },
     )

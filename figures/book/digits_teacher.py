@@ -1,0 +1,144 @@
+"""LeakyEMA on the digits, twenty paired seeds: the plain game, a teacher, and the generator's own samples.
+
+Three runs of the same fully connected GAN with the non-saturating cost. From step 500 on, half of the real digits are
+replaced: by nothing in the first run, by samples of the averaged generator in the second (LeakyEMA), by fresh samples
+of the generator itself in the third. A seed has the same initial weights, z and data in each.
+
+The small counterpart of rows of tables 1 and 2 of "Mean teachers can train superior GANs".
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+import gankit as gk
+from figures.leakyema.fig03_disjoint_supports import COLORS
+from figures.provenance import command_line, rounded, spread, stamp
+from gankit import classifier as classifiers
+from gankit.data import Dataset
+from gankit.metrics.evaluate import evaluate_classes
+from gankit.plotting import band, use_style
+from gankit.sampling import sample
+from gankit.training import Trainer
+
+RUNS = {
+    "baseline": gk.Leak(0.0),
+    "teacher": gk.Leak(0.5, start=500),
+    "generator": gk.Leak(0.5, start=500, source="generator"),
+}
+"""Name -> what is leaked."""
+
+MEASURES = {"FD": "distance", "D_JS": "divergence", "FD of average": "average_distance"}
+
+
+def train(leak: gk.Leak, n_seeds: int, steps: int, judge_every: int = 250, samples: int = 500) -> Trainer:
+    """One run with seeds 0..n_seeds-1, as an ensemble.
+
+    Args:
+        leak: what replaces real digits.
+        n_seeds: S replicas.
+        steps: generator steps.
+        judge_every: steps between two judgements.
+        samples: generated digits in each, of the generator and of its average.
+
+    Returns:
+        The trainer; its `curve` knows "FD", "D_JS" and "FD of average" `[T, S]` beside costs and logits.
+    """
+    data = gk.data.load("digits")
+    G, D = gk.pair(lambda seed: gk.models.mlp(data.shape, 16, 3, 64, d_depth=4, seed=seed), range(n_seeds))
+    adam = gk.Adam(lr=1e-3, beta1=0.5)
+    settings = {"batch_size": 32, "g_optimizer": adam, "d_optimizer": adam, "ema": gk.EMA(0.99)}
+    run = Trainer(G, D, data, loss="ns", leak=leak, **settings)
+    return run.fit(steps, callback=quality(data, samples), callback_every=judge_every)
+
+
+def quality(data: Dataset, samples: int) -> Callable[[Trainer], dict[str, Tensor]]:
+    """A callback: distance and class divergence of the generator, and the distance of its average, `[S]` each."""
+    judge = classifiers.load("digits", train=True)
+
+    def measure(run: Trainer) -> dict[str, Tensor]:
+        student = evaluate_classes(sample(run.G, samples), data, judge)
+        teacher = evaluate_classes(run.teacher.sample(samples), data, judge)
+        distance = "FD[digits classifier]"
+        return {"FD": student[distance], "D_JS": student["D_JS[classes]"], "FD of average": teacher[distance]}
+
+    return measure
+
+
+def compute(n_seeds: int = 20, steps: int = 1_500) -> dict[str, Any]:
+    """All three runs.
+
+    Args:
+        n_seeds: paired seeds.
+        steps: generator steps.
+
+    Returns:
+        "steps" `[T]` and "log_steps" `[T']`; for each of `RUNS` "distance", "divergence" and "average_distance"
+        `[T][S]` and "gap" `[T'][S]` (mean logit of the real minibatch, leaked samples included, minus that of
+        the fakes); "summary", with the spread of each measure at the end and for each two runs the number of seeds in
+        which the first is the better ("wins", "teacher < baseline" and so on); "provenance".
+    """
+    begun = time.perf_counter()
+    result: dict[str, Any] = {}
+    for name, leak in RUNS.items():
+        run = train(leak, n_seeds, steps)
+        result["log_steps"], real = run.curve("real_logit")
+        result["steps"], _ = run.curve("FD")
+        result[name] = {new: run.curve(key)[1] for key, new in MEASURES.items()}
+        result[name]["gap"] = real - run.curve("fake_logit")[1]
+    final = {name: {key: result[name][key][-1] for key in MEASURES.values()} for name in RUNS}
+    summary: dict[str, Any] = {
+        name: {key: spread(values) for key, values in row.items()} for name, row in final.items()
+    }
+    pairs = (("teacher", "baseline"), ("generator", "baseline"), ("teacher", "generator"))
+    summary["wins"] = {
+        f"{a} < {b}": {key: int((final[a][key] < final[b][key]).sum()) for key in MEASURES.values()}
+        for a, b in pairs
+    }
+    for name in RUNS:
+        result[name] = {key: rounded(values, 4) for key, values in result[name].items()}
+    return result | {
+        "steps": result["steps"].tolist(),
+        "log_steps": result["log_steps"].tolist(),
+        "summary": summary,
+        "provenance": stamp(time.perf_counter() - begun, range(n_seeds), packages=("torch", "numpy")),
+    }
+
+
+def draw(result: dict[str, Any]) -> Figure:
+    """Left: distance of the generator's digits; right: how far apart D holds its two kinds of samples."""
+    use_style()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.3))
+    look = {
+        "baseline": (COLORS["default"], "baseline"),
+        "teacher": (COLORS["leakyema"], "LeakyEMA"),
+        "generator": (gk.plotting.COLORS["ls"], "own samples"),
+    }
+    for name, (color, label) in look.items():
+        band(left, result["steps"], np.array(result[name]["distance"]), color=color, label=label)
+        band(right, result["log_steps"], np.array(result[name]["gap"]), color=color, label=label)
+    left.set(xlabel="generator steps", ylabel="FD[digits classifier] (no unit)", yscale="log")
+    left.set_yticks([20, 30, 50, 100, 200], ["20", "30", "50", "100", "200"])
+    left.minorticks_off()
+    right.set(xlabel="generator steps", ylabel="real minus generated logit")
+    for ax in (left, right):
+        ax.axvline(RUNS["teacher"].start, color="#BBBBBB", lw=1, zorder=0)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=len(look))
+    return figure
+
+
+if __name__ == "__main__":
+    command_line(
+        compute,
+        draw,
+        name="book/digits_teacher",
+        description=str(__doc__),
+        options={"n_seeds": (20, "paired seeds"), "steps": (1_500, "generator steps")},
+    )
