@@ -1,0 +1,496 @@
+"""What the training figures of the LeakyEMA paper share: variants of the leak, trained side by side.
+
+A *variant* says what replaces real samples: how many of them, since when, from where. Variants whose samples come from
+the same place are one ensemble run, in which replicas of one seed share initial weights, z and data: with the teacher's
+samples on the minibatch's own z ("sync") they are the same network, number for number, until leaking begins. Sources
+that draw latents of their own see other minibatches from then on.
+
+A *setting* is everything else, a recipe. "digits" takes minutes and needs nothing; "mnist-conv4" needs the MNIST files
+(GANKIT_DATA) and an hour; "cifar10-sngan" needs CIFAR-10 and a GPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor, nn
+
+import gankit as gk
+from figures.leakyema.lookahead import Lookahead
+from figures.mm_nsat.runs import COVERED, classifier_of
+from figures.provenance import rounded, stamp
+from gankit import checkpoints
+from gankit.classifier import compute_features
+from gankit.data import Dataset
+from gankit.metrics.frechet import frechet_distance
+from gankit.metrics.modes import class_divergence, frequencies
+from gankit.metrics.neighbours import prdc
+from gankit.metrics.paths import ConsecutiveDistance
+from gankit.metrics.similarity import feature_distance
+from gankit.models.blocks import seeded
+from gankit.models.spectral import SNConv2d, SNLinear
+from gankit.recipes import Recipe, recipes
+from gankit.sampling import sample
+from gankit.scale import scale
+from gankit.training import Trainer
+
+NEIGHBOURS = 5
+"""k of precision, recall, density and coverage."""
+
+REAL = 1_000
+"""Real samples among which neighbours are looked for, where a set has more."""
+
+KEYS = ("distance", "divergence", "covered", "precision", "recall", "density", "coverage")
+"""What is measured of the average."""
+
+OWN = ("g_distance", "g_divergence")
+"""The same of the generator itself."""
+
+HEARD = "consecutive_distance"
+"""What `gankit.metrics.ConsecutiveDistance` reports."""
+
+Measure = Callable[[Tensor], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One curve of a figure.
+
+    Attributes:
+        label: name in legends and tables.
+        beta: share of the real samples replaced, 0 for conventional training.
+        start: N as a share of all steps, in [0, 1).
+        source: where the replacements come from (`gankit.teacher.Leak`). "async-model" is the average that the
+            variant with beta = 0 ends with, seed by seed.
+        lookahead: k of `figures.leakyema.lookahead`, 0 for none.
+    """
+
+    label: str
+    beta: float = 0.0
+    start: float = 0.0
+    source: str = "sync"
+    lookahead: int = 0
+
+
+@dataclass(frozen=True)
+class Normalised(Recipe):
+    """A recipe whose discriminator has the layers of its model, spectrally normalised (Miyato et al. 2018)."""
+
+    def networks(self, shape: tuple[int, ...], seed: int) -> tuple[nn.Module, nn.Module]:
+        """(G, D), with the initial weights that the recipe has without normalisation."""
+        G, D = super().networks(shape, seed)
+        with seeded(seed):  # each layer draws the start of its power iteration
+            return G, type(D)(*map(_normalised, D))
+
+
+def _normalised(layer: nn.Module) -> nn.Module:
+    """A spectrally normalised layer in place of a linear one or a convolution; any other as it is."""
+    if isinstance(layer, nn.Linear):
+        new = SNLinear(layer.in_features, layer.out_features)
+    elif isinstance(layer, nn.Conv2d):
+        new = SNConv2d(
+            layer.in_channels,
+            layer.out_channels,
+            layer.kernel_size,
+            stride=layer.stride,
+            padding=layer.padding,
+        )
+    else:
+        return layer
+    new.weight, new.bias = layer.weight, layer.bias
+    return new
+
+
+SETTINGS: Mapping[str, Recipe] = {
+    "digits": dataclasses.replace(recipes["ns-digits"], ema_decay=0.99),
+    "mnist-conv4": Normalised(
+        "leakyema-mnist-conv4", "Conv-4 with a spectrally normalised discriminator",
+        data="mnist", model="conv", z_dim=64, depth=4, width=8, loss="hinge", steps=4_000, batch_size=32, lr=2e-3,
+        ema_decay=0.99,
+    ),
+    "digits-sngan": Normalised(
+        "leakyema-digits-sngan", "digits with a spectrally normalised discriminator",
+        data="digits", z_dim=16, depth=3, d_depth=4, width=64, loss="hinge", steps=2_000, batch_size=32, lr=2e-3,
+        ema_decay=0.99,
+    ),
+    "digits-wgan-gp": Recipe(
+        "leakyema-digits-wgan-gp", "digits with a gradient penalty",
+        data="digits", z_dim=16, depth=3, d_depth=4, width=64, loss="wgan", wgan_gp=10, steps=2_000, batch_size=32,
+        n_dis=5, lr=1e-3, beta1=0.5, beta2=0.9, ema_decay=0.99,
+    ),
+    "cifar10-sngan": Recipe(
+        "leakyema-cifar10-sngan", "section 4.1 with the networks for 32 pixels",
+        data="cifar10", model="sngan", z_dim=128, width=128, loss="hinge", steps=250_000, batch_size=64, n_dis=5,
+        lr=2e-4, beta1=0.5, beta2=0.999, ema_decay=0.999,
+    ),
+    "cifar10-wgan-gp": Recipe(
+        "leakyema-cifar10-wgan-gp", "appendix B with the networks for 32 pixels",
+        data="cifar10", model="wgan-gp", z_dim=128, width=128, loss="wgan", wgan_gp=10, steps=250_000, batch_size=64,
+        n_dis=5, lr=1e-4, beta1=0.5, beta2=0.9, ema_decay=0.999,
+    ),
+}  # fmt: skip
+"""Setting -> recipe.
+
+"digits" has the non-saturating cost, in a setting where conventional training drops classes with time. "mnist-conv4"
+has the paper's cost and normalisation on a small Conv-4, one discriminator step and a larger rate. Both have an average
+with a memory of 100 steps, for runs of thousands of steps. "cifar10-sngan" has section 4.1's cost, optimiser,
+batch, discriminator steps, average (a memory of 1,000 steps) and length; its networks are those for 32 pixels.
+"cifar10-wgan-gp" is appendix B's WGAN-GP in the same way, and the two other digits settings are small twins of these.
+"""
+
+
+def experiment(
+    variants: Mapping[str, Variant],
+    setting: str,
+    *,
+    n_seeds: int,
+    steps: int = 0,
+    evaluations: int = 8,
+    samples: int = 1_000,
+    folder: str = "",
+    **others: Any,
+) -> dict[str, Any]:
+    """`train` with what a figure module's result has beside the curves.
+
+    Args:
+        variants: name -> variant; the first is the reference of comparisons.
+        setting: a key of `SETTINGS`; "" takes "digits" at quick scale and "cifar10-sngan" at full.
+        n_seeds: seeds 0..n_seeds-1 for every variant.
+        steps: generator steps; 0 takes the recipe's.
+        evaluations, samples: as for `train`, and others too.
+        folder: where checkpoints go; a run that finds one goes on from it. "" keeps none.
+
+    Returns:
+        The result of `train`, with "setting", "samples", "names", "summary" (`summarise`) and "provenance".
+
+    Raises:
+        ValueError: an unknown setting, or fewer than one seed.
+    """
+    setting = setting or scale(quick="digits", full="cifar10-sngan")
+    if setting not in SETTINGS:
+        raise ValueError(f"setting must be one of {', '.join(SETTINGS)}, got {setting!r}")
+    if n_seeds < 1:
+        raise ValueError(f"n_seeds must be at least 1, got {n_seeds}")
+    recipe = SETTINGS[setting]
+    result = train(
+        recipe,
+        variants,
+        range(n_seeds),
+        steps or recipe.steps,
+        evaluations=evaluations,
+        samples=samples,
+        out=Path(folder) if folder else None,
+        **others,
+    )
+    return result | {
+        "setting": setting,
+        "samples": samples,
+        "names": list(variants),
+        "summary": summarise(result, list(variants)),
+        "provenance": stamp(result["wall_time_s"], range(n_seeds), ("torch", "numpy")),
+    }
+
+
+def options(n_seeds: int, evaluations: int = 8) -> dict[str, tuple[int | str, str]]:
+    """The options that the command lines of these figures share."""
+    return {
+        "setting": ("", f"what to train: {', '.join(SETTINGS)} (by GANKIT_SCALE)"),
+        "n_seeds": (n_seeds, "seeds for each variant"),
+        "steps": (0, "generator steps, 0 for the recipe's"),
+        "evaluations": (evaluations, "how often samples are judged"),
+        "samples": (1_000, "generated images per judgement"),
+        "folder": ("", "where checkpoints go; a run that finds one there goes on from it"),
+    }
+
+
+def train(
+    recipe: Recipe,
+    variants: Mapping[str, Variant],
+    seeds: Sequence[int],
+    steps: int,
+    *,
+    evaluations: int = 8,
+    samples: int = 1_000,
+    smoothness: int = 0,
+    frames: Callable[[Trainer, Sequence[str]], None] | None = None,
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """All variants and seeds of one recipe, one ensemble run for each source (and each k of Lookahead).
+
+    Args:
+        recipe: of `SETTINGS`, say.
+        variants: name -> variant.
+        seeds: S of them.
+        steps: generator steps.
+        evaluations: how often samples are judged, the end included.
+        samples: generated images per replica and evaluation.
+        smoothness: steps between two values of the distance between consecutive steps, 0 for none; a divisor of
+            ``steps // evaluations``.
+        frames: called at each evaluation with the run and the names of its variants, to keep pictures, say.
+        out: folder for checkpoints. A run that finds one there goes on from it.
+
+    Returns:
+        "steps" `[T]` of the evaluations; "starts", the step N of each variant; for each variant the curves of
+        `measured`, `[T][S]`; "epochs"; and "wall_time_s" (of training and judging, also before a restart). With
+        `smoothness`, also "heard_steps" `[T']` and, for each variant, `HEARD`, `[T'][S]`.
+
+    Raises:
+        ValueError: "async-model" without a variant of beta = 0 whose average it could use.
+    """
+    data = gk.data.load(recipe.data)
+    network = classifier_of(data)
+    measure = judge(data, network)
+    every = max(1, steps // evaluations)
+    result: dict[str, Any] = {"starts": {name: round(v.start * steps) for name, v in variants.items()}}
+    finished: nn.Module | None = None
+    seconds = 0.0
+    for (source, lookahead), group in apart(variants).items():
+        model = None
+        if source == "async-model":
+            if finished is None:
+                raise ValueError(
+                    "async-model needs a variant with beta = 0, whose average it takes samples from"
+                )
+            model = replicas(finished, list(range(len(seeds))) * len(group))
+        run = build(recipe, data, group, seeds, steps, model)
+        folder = out / f"{source}-{lookahead}" if out is not None else None
+        if folder is not None and (found := checkpoints.latest(folder)) is not None:
+            run.load(found)
+        if lookahead:
+            Lookahead(run, lookahead)
+        moved = (
+            ConsecutiveDistance(run, feature_distance(network.features), every=smoothness, n=samples)
+            if smoothness
+            else None
+        )
+
+        def look(
+            run: Trainer,
+            moved: ConsecutiveDistance | None = moved,
+            names: Sequence[str] = tuple(group),
+        ) -> dict[str, Tensor]:
+            row = (moved(run) if moved is not None else None) or {}
+            if run.steps % every == 0 or run.steps == steps:
+                row |= measured(run, measure, samples)
+                if frames is not None:
+                    frames(run, names)
+            return row
+
+        run.fit(
+            max(0, steps - run.steps),
+            out=folder,
+            log_every=every,
+            save_every=every if folder is not None else None,
+            callback=look,
+            callback_every=smoothness or every,
+        )
+        plain = [i for i, v in enumerate(group.values()) if v.beta == 0]
+        if plain and finished is None:
+            first = plain[0] * len(seeds)
+            finished = replicas(run.teacher.net, range(first, first + len(seeds)))
+        result |= curves(run, list(group), len(seeds))
+        seconds += run.history[-1]["seconds"]
+    return result | {"wall_time_s": round(seconds, 1)}
+
+
+def apart(variants: Mapping[str, Variant]) -> dict[tuple[str, int], dict[str, Variant]]:
+    """The variants that can share an ensemble run, by source and lookahead; first those beside the first variant.
+
+    The first variant should be conventional training.
+    """
+    keys = dict.fromkeys((v.source, v.lookahead) for v in variants.values())
+    return {key: {name: v for name, v in variants.items() if (v.source, v.lookahead) == key} for key in keys}
+
+
+def build(
+    recipe: Recipe,
+    data: Dataset,
+    variants: Mapping[str, Variant],
+    seeds: Sequence[int],
+    steps: int,
+    model: nn.Module | None = None,
+) -> Trainer:
+    """The ensemble run of variants of one source: replica ``v * len(seeds) + s`` is variant v with seed s.
+
+    Args:
+        recipe: networks, cost, optimisers, decay of the average.
+        data: what to imitate.
+        variants: name -> variant.
+        seeds: S of them.
+        steps: of the whole run, of which `Variant.start` is a share.
+        model: the fixed generators of "async-model", one per replica.
+    """
+    each = [variant for variant in variants.values() for _ in seeds]
+    G, D = gk.pair(lambda seed: recipe.networks(data.shape, seed), [s for _ in variants for s in seeds])
+    g_optimizer, d_optimizer = recipe.optimizers()
+    return Trainer(
+        G,
+        D,
+        data,
+        loss=recipe.loss,
+        batch_size=recipe.batch_size,
+        n_dis=recipe.n_dis,
+        g_optimizer=g_optimizer,
+        d_optimizer=d_optimizer,
+        ema=recipe.ema(),
+        leak=gk.Leak([v.beta for v in each], [round(v.start * steps) for v in each], each[0].source, model),
+        penalties=recipe.penalties(),
+    )
+
+
+def replicas(nets: nn.Module, rows: Sequence[int]) -> gk.Ensemble:
+    """An ensemble of some of an ensemble's networks, with copied and fixed weights; a row may occur twice."""
+    return gk.Ensemble(nets.replica, rows).eval().requires_grad_(False)
+
+
+def measured(run: Trainer, measure: Measure, samples: int) -> dict[str, Tensor]:
+    """What `judge` measures of the average, and the generator's own distance and divergence beside it."""
+    own = measure(sample(run.G, samples))
+    return measure(run.teacher.sample(samples)) | {
+        "g_distance": own["distance"],
+        "g_divergence": own["divergence"],
+    }
+
+
+def judge(data: Dataset, network: nn.Module) -> Measure:
+    """What is measured of pictures, in a classifier's features.
+
+    Args:
+        data: the real pictures.
+        network: their classifier (`figures.mm_nsat.runs.classifier_of`).
+
+    Returns:
+        A function from images `[S, N, C, H, W]` to `[S]` each of `KEYS`: the Frechet distance, D_JS of the classes in
+        bits, the number of classes at 10 % of their share at least, and precision, recall, density and coverage with
+        `NEIGHBOURS` neighbours among the first `REAL` real samples.
+    """
+    real = compute_features(network, data.normalise(data.images))
+    few, expected = real[:REAL], data.class_frequencies()
+
+    @torch.no_grad()
+    def measure(images: Tensor) -> dict[str, Tensor]:
+        features = compute_features(network, images.cpu())
+        share = frequencies(torch.stack([network.logits(f).argmax(-1) for f in features]), data.n_classes)
+        near = [prdc(few, f, NEIGHBOURS) for f in features]
+        return {
+            "distance": frechet_distance(features, real),
+            "divergence": class_divergence(share, expected),
+            "covered": (share >= COVERED * expected).sum(-1),
+            **{key: torch.stack([one[key] for one in near]) for key in KEYS[3:]},
+        }
+
+    return measure
+
+
+def curves(run: Trainer, names: Sequence[str], n_seeds: int) -> dict[str, Any]:
+    """The history of a run of `build`, taken apart into variants (see `train`)."""
+    judged, heard = ([row for row in run.history if key in row] for key in ("distance", HEARD))
+    result: dict[str, Any] = {
+        "steps": [row["step"] for row in judged],
+        "epochs": rounded(run.images / len(run.data)),
+    }
+    if heard:
+        result["heard_steps"] = [row["step"] for row in heard]
+    for i, name in enumerate(names):
+        mine = slice(i * n_seeds, (i + 1) * n_seeds)
+        rows = {key: judged for key in (*KEYS, *OWN)} | ({HEARD: heard} if heard else {})
+        result[name] = {
+            key: rounded(np.array([row[key] for row in found], float)[:, mine], 4)
+            for key, found in rows.items()
+        }
+    return result
+
+
+def summarise(result: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The numbers that texts and ledgers quote, for each variant of a result of `train`.
+
+    The first of `names` is the reference of the comparisons.
+
+    Returns:
+        Per variant, over the seeds at the end: median, minimum and maximum of each of `KEYS` and `OWN`; "mean" and
+        "std" of the distance, as the paper's table 1 has them; "best", the median of each run's smallest distance;
+        "seeds_below", in how many seeds the distance is below the reference's; "ratio", the reference's median
+        distance over this one's.
+    """
+    table: dict[str, dict[str, Any]] = {}
+    other = np.array(result[names[0]]["distance"], float)[-1]
+    for name in names:
+        row: dict[str, Any] = {}
+        for key in (*KEYS, *OWN):
+            ends = np.array(result[name][key], float)[-1]
+            row |= {
+                key: rounded(np.median(ends)),
+                f"{key}_min": rounded(ends.min()),
+                f"{key}_max": rounded(ends.max()),
+            }
+        distance = np.array(result[name]["distance"], float)
+        row |= {
+            "mean": rounded(distance[-1].mean()),
+            "std": rounded(distance[-1].std(ddof=1)) if len(distance[-1]) > 1 else 0.0,
+            "best": rounded(np.median(distance.min(0))),
+        }
+        if name != names[0]:
+            row["seeds_below"] = int((distance[-1] < other).sum())
+            row["ratio"] = rounded(np.median(other) / np.median(distance[-1]), 3)
+        table[name] = row
+    return table
+
+
+def table(result: Mapping[str, Any], labels: Mapping[str, str], key: str = "distance") -> str:
+    """The summary as text, one line for each variant: median and range over the seeds at the end.
+
+    Args:
+        result: with "summary" and "provenance".
+        labels: name -> what the line begins with; the first is the reference.
+        key: which of the distances stands first.
+    """
+    width = max(map(len, labels.values())) + 1
+    seeds = len(result["provenance"]["seeds"])
+    lines = [
+        f"{'':{width}} FD of the average            seeds   D_JS    precision  recall  density  coverage",
+        f"{'':{width}} median (range)               below   bits",
+    ]
+    for name, label in labels.items():
+        row = result["summary"][name]
+        spread = f"{row[key]:6.1f} ({row[f'{key}_min']:.1f} to {row[f'{key}_max']:.1f})"
+        below = f"{row['seeds_below']:2}/{seeds:<2}" if "seeds_below" in row else "     "
+        lines.append(
+            f"{label:{width}} {spread:28} {below}  {row['divergence']:.3f}      {row['precision']:.2f}     "
+            f"{row['recall']:.2f}     {row['density']:.2f}      {row['coverage']:.2f}"
+        )
+    return "\n".join(lines)
+
+
+CONVENTIONAL = "#4D4D4D"
+LEAKY = "#882255"
+"""Colours of conventional training and of LeakyEMA in every figure of this paper."""
+
+BETAS = ("#56B4E9", LEAKY, "#D55E00", "#E69F00")
+"""Colours of the shares of a grid, smallest first."""
+
+
+def draw_ends(ax: Axes, curves: Mapping[str, Mapping[str, Any]], key: str) -> None:
+    """One dot per seed and a dash at the median: the last value of each curve; the first one's median as a line.
+
+    Args:
+        ax: where to draw.
+        curves: label -> curves of a variant.
+        key: of the curve.
+    """
+    for i, variant in enumerate(curves.values()):
+        ends = np.array(variant[key], float)[-1]
+        color = LEAKY if i else CONVENTIONAL
+        # Side by side in order of seed, so that a seed has the same place in every column.
+        ax.plot(i + np.linspace(-0.25, 0.25, len(ends)), ends, ".", color=color, ms=5, alpha=0.8)
+        ax.plot([i - 0.35, i + 0.35], [np.median(ends)] * 2, color=color, lw=2)
+        if i == 0:
+            ax.axhline(np.median(ends), color=color, lw=0.8, ls=":")
+    ax.set_xticks(range(len(curves)), list(curves), rotation=40, ha="right", fontsize=8)
+    ax.grid(axis="x", visible=False)
