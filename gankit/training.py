@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from gankit import checkpoints
 from gankit.data import Dataset
-from gankit.device import autocast, pick_device, threads_for
+from gankit.device import autocast, channels_last, pick_device, threads_for
 from gankit.ensemble import Ensemble, lead_shape
 from gankit.losses import Loss, losses, per_replica, unit_rescaling
 from gankit.optim import Adam, Optimizer
@@ -104,7 +104,7 @@ class Trainer:
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.device = pick_device(device)
-        self.G, self.D = G.to(self.device), D.to(self.device)
+        self.G, self.D = channels_last(G.to(self.device)), channels_last(D.to(self.device))
         self.data = data.to(self.device)
         self.lead = lead_shape(G)
         self.loss = _as_loss(loss, self.lead)
@@ -421,8 +421,8 @@ class Trainer:
         self.G.load_state_dict(state["G"])
         self.D.load_state_dict(state["D"])
         self.teacher.load_state_dict(state["teacher"])
-        self.g_opt.load_state_dict(state["g_opt"])
-        self.d_opt.load_state_dict(state["d_opt"])
+        load_optimizer(self.g_opt, state["g_opt"])
+        load_optimizer(self.d_opt, state["d_opt"])
         self.streams.load_state_dict(state["streams"])
         self.steps, self._seconds = state["step"], state["seconds"]
         self.history = json.loads(state["history"])
@@ -440,6 +440,15 @@ def descend(
     for p, g in zip(params, gradient, strict=True):
         p.grad = g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
     optimizer.step()
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Continue with a stored state, whose tensors are laid out in memory like their parameters (see `descend`)."""
+    optimizer.load_state_dict(state)
+    for p, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == p.shape and value.stride() != p.stride():
+                values[name] = torch.empty_like(p).copy_(value)
 
 
 def gradient_norm(gradient: Sequence[Tensor], lead: tuple[int, ...] = ()) -> Tensor:

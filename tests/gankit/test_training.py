@@ -11,7 +11,7 @@ import gankit as gk
 from gankit import checkpoints
 from gankit.checkpoints import CheckpointError
 from gankit.penalties import R1, WganGP
-from gankit.training import Diverged, gradient_norm, pick_device, threads_for
+from gankit.training import Diverged, descend, gradient_norm, pick_device, threads_for
 
 DIGITS = gk.data.load("digits")
 RING = gk.data.load("ring", n=2000)
@@ -419,6 +419,54 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
     with pytest.raises(Diverged, match="generator is NaN or infinite after step 0; not saved"):
         run.save(tmp_path / "checkpoint.pt")
     assert not list(tmp_path.iterdir())
+
+
+# --- Layout in memory -------------------------------------------------------------------------------------------
+
+
+def residual(seed: int = 0):
+    return gk.models.sngan((1, 8, 8), z_dim=8, width=4, seed=seed)
+
+
+def test_networks_hand_on_feature_maps_with_channels_innermost():
+    run = trainer(nets=residual())
+    maps = []
+    for net in (run.G, run.D, run.teacher.net):
+        for layer in net.modules():
+            # Kernels of one pixel and pictures of one channel have one layout only: they take their input's.
+            if isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1) and layer.in_channels > 1:
+                layer.register_forward_hook(lambda module, inputs, output: maps.append(output))
+    run.D(run.teacher.net(run.draw_latents()[0]))
+    run.D(run.G(run.draw_latents()[0]))
+    assert len(maps) > 15
+    for x in maps:
+        assert x.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_layout_changes_no_value(monkeypatch):
+    ours = fit(trainer(nets=residual()), 3)
+    monkeypatch.setattr("gankit.training.channels_last", lambda net: net)
+    plain = fit(trainer(nets=residual()), 3)
+    assert any(
+        p.stride() != q.stride() for p, q in zip(ours.G.parameters(), plain.G.parameters(), strict=True)
+    )
+    for name in ("d_loss", "g_loss", "g_grad"):
+        np.testing.assert_allclose(ours.curve(name)[1], plain.curve(name)[1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", [gk.Adam(1e-3), gk.SGD(1e-2, 0.9), gk.RMSProp(1e-3)])
+def test_a_checkpoint_of_another_layout_goes_on_alike(tmp_path, monkeypatch, optimizer):
+    settings = {"nets": residual(), "g_optimizer": optimizer, "d_optimizer": optimizer}
+    with monkeypatch.context() as patched:
+        patched.setattr("gankit.training.channels_last", lambda net: net)
+        plain = fit(trainer(**settings), 3)
+        plain.save(tmp_path / "checkpoint.pt")
+    resumed = trainer(**settings | {"nets": residual()}).load(tmp_path / "checkpoint.pt")
+    gradient = [p.detach() * 0.1 + 0.01 for p in plain.d_params]
+    for run in (plain, resumed):
+        descend(run.d_opt, run.d_params, gradient)
+    for ours, theirs in zip(resumed.d_params, plain.d_params, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
 
 
 # --- What does not fit is refused -------------------------------------------------------------------------------
