@@ -5,11 +5,15 @@ that holds it, so ``cats/001.png`` and ``train/cats/001.png`` are both of class 
 members of a zip file are decoded from memory.
 """
 
+from __future__ import annotations
+
+import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -55,20 +59,73 @@ def read_images(
     path = Path(path)
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
         raise DataError(f"size must be a positive number of pixels or None, got {size!r}")
+    members = select(path, list_files(path), split)
+    classes = tuple(sorted({class_of(path, member) for member in members}))
+    number = {name: label for label, name in enumerate(classes)}
+    labels = np.array([number[class_of(path, member)] for member in members], dtype=np.int64)
+
+    decoder = Decoder(path, size)
+    decoded: list[np.ndarray] = []
+    # PIL releases the interpreter lock while it decodes, so threads are enough.
+    pool = ThreadPoolExecutor()
+    try:
+        jobs = pool.map(decoder, members)
+        bar = tqdm(jobs, total=len(members), desc=path.name, unit="image", disable=None, delay=2)
+        for member, image in zip(members, bar, strict=True):
+            decoded.append(image)
+            if image.shape[1:] != decoded[0].shape[1:]:
+                raise DataError(
+                    f"{path} holds images of several sizes ({members[0]} is {in_words(decoded[0])}, {member} is "
+                    f"{in_words(image)}): give size= to crop and resize them to one"
+                )
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an error, nothing more is decoded
+        decoder.close()
+
+    channels = max(image.shape[0] for image in decoded)
+    images = np.empty((len(decoded), channels, *decoded[0].shape[1:]), dtype=np.uint8)
+    for index, image in enumerate(decoded):
+        images[index] = image  # a grey image among RGB ones is repeated over the channels
+        decoded[index] = None  # frees it: the array and the list are never both whole
+    return images, labels, classes
+
+
+def list_files(path: Path) -> list[str]:
+    """Names of all files in a folder or a zip file, as `Decoder` takes them.
+
+    Raises:
+        DataError: the path is neither a folder nor a readable zip file.
+    """
     if path.is_dir():
-        members = _folder_members(path)
-        return _decode_all(path, members, lambda member: (path / member).read_bytes(), split, size)
+        return _folder_members(path)
+    with _open_zip(path) as archive:
+        return [info.filename for info in archive.infolist() if not info.is_dir()]
+
+
+def fingerprint(path: Path, members: Sequence[str]) -> str:
+    """A digest of the members' names, sizes and dates (in a zip file, checksums): it changes when a file does."""
+    if path.is_dir():
+        about = ((path / member).stat() for member in members)
+        stamps = ((stat.st_size, stat.st_mtime_ns) for stat in about)
+    else:
+        with _open_zip(path) as archive:
+            infos = {info.filename: (info.file_size, info.CRC) for info in archive.infolist()}
+        stamps = (infos[member] for member in members)
+    digest = hashlib.sha256()
+    for member, stamp in zip(members, stamps, strict=True):
+        digest.update(repr((member, *stamp)).encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _open_zip(path: Path) -> zipfile.ZipFile:
     if not path.is_file():
         raise DataError(f"there is no folder or .zip file at {path}")
     try:
-        archive = zipfile.ZipFile(path)
+        return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
         raise DataError(
             f"{path} is not a readable .zip file ({error}); give a folder or a .zip file"
         ) from error
-    with archive:
-        members = [info.filename for info in archive.infolist() if not info.is_dir()]
-        return _decode_all(path, members, archive.read, split, size)
 
 
 def _folder_members(folder: Path) -> list[str]:
@@ -91,13 +148,24 @@ def _is_image(member: str) -> bool:
     return safe and PurePosixPath(member).suffix.lower() in IMAGE_SUFFIXES
 
 
-def _class_of(path: Path, member: str) -> str:
+def class_of(path: Path, member: str) -> str:
+    """The class of an image: the name of its folder."""
     # Images that lie in no class folder form one class, named after the folder or archive.
     return PurePosixPath(member).parent.name or path.stem
 
 
-def _select(path: Path, members: list[str], split: str | None) -> list[str]:
-    """The sorted image members of one split, after checks of the tree."""
+def select(path: Path, members: Sequence[str], split: str | None, *, labelled: bool = True) -> list[str]:
+    """The sorted image members of one split, after checks of the tree.
+
+    Args:
+        path: the folder or zip file, for messages.
+        members: its files.
+        split: see `read_images`.
+        labelled: False for folders that are no classes, in which images may lie at any depth.
+
+    Raises:
+        DataError: there is no image, several splits and no choice, or images beside class folders.
+    """
     images = sorted(member for member in members if _is_image(member))
     if not images:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
@@ -114,6 +182,8 @@ def _select(path: Path, members: list[str], split: str | None) -> list[str]:
         if not images:
             found = f"its splits are {', '.join(splits)}" if splits else "it is not divided into splits"
             raise DataError(f"{path} has no images under a folder named {split!r}: {found}")
+    if not labelled:
+        return images
     parents = [PurePosixPath(member).parent for member in images]
     ancestors = {ancestor for parent in set(parents) for ancestor in parent.parents}
     for member, parent in zip(images, parents, strict=True):
@@ -124,51 +194,68 @@ def _select(path: Path, members: list[str], split: str | None) -> list[str]:
     return images
 
 
-def _decode_all(
-    path: Path, members: list[str], read: Callable[[str], bytes], split: str | None, size: int | None
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    members = _select(path, members, split)
-    classes = tuple(sorted({_class_of(path, member) for member in members}))
-    number = {name: label for label, name in enumerate(classes)}
-    labels = np.array([number[_class_of(path, member)] for member in members], dtype=np.int64)
+class Decoder:
+    """Decodes images of a folder or a zip file: name of a member -> uint8 ``[C, H, W]``, C = 1 for grey files, else 3.
 
-    decoded: list[np.ndarray] = []
-    # PIL releases the interpreter lock while it decodes, so threads are enough.
-    pool = ThreadPoolExecutor()
-    try:
-        jobs = pool.map(lambda member: _decode(path, member, read, size), members)
-        bar = tqdm(jobs, total=len(members), desc=path.name, unit="image", disable=None, delay=2)
-        for member, image in zip(members, bar, strict=True):
-            decoded.append(image)
-            if image.shape[1:] != decoded[0].shape[1:]:
-                raise DataError(
-                    f"{path} holds images of several sizes ({members[0]} is {_size(decoded[0])}, {member} is "
-                    f"{_size(image)}): give size= to crop and resize them to one"
-                )
-    finally:
-        pool.shutdown(cancel_futures=True)  # after an error, nothing more is decoded
+    It can be called from several threads, and sent to other processes, which open the file on their own.
 
-    channels = max(image.shape[0] for image in decoded)
-    images = np.empty((len(decoded), channels, *decoded[0].shape[1:]), dtype=np.uint8)
-    for index, image in enumerate(decoded):
-        images[index] = image  # a grey image among RGB ones is repeated over the channels
-        decoded[index] = None  # frees it: the array and the list are never both whole
-    return images, labels, classes
+    Args:
+        path: a folder, or a ``.zip`` file.
+        size: side in pixels for `resize`, or None to keep images as they are.
+    """
 
+    def __init__(self, path: Path, size: int | None) -> None:
+        self.path, self.size = path, size
+        self._archive = None if path.is_dir() else _open_zip(path)
 
-def _decode(path: Path, member: str, read: Callable[[str], bytes], size: int | None) -> np.ndarray:
-    """One image as uint8 ``[C, H, W]``, C = 1 for grey files and 3 for the rest."""
-    try:
-        with Image.open(io.BytesIO(read(member))) as image:
-            mode = image.mode
-            if mode in _GREY_MODES | _COLOUR_MODES:
-                image = image.convert("L" if mode in _GREY_MODES else "RGB")
-                pixels = np.asarray(image if size is None else resize(image, size))
-                return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
-    except Exception as error:  # decoders and zip raise a dozen unrelated types on damaged bytes
-        raise DataError(f"{path}: cannot decode {member} ({type(error).__name__}: {error})") from error
-    # 16-bit and float files: PIL's conversion would clip them at 255 without a word.
-    raise DataError(f"{path}: {member} has pixels of mode {mode!r}; convert it to 8 bits per channel")
+    def __reduce__(self) -> tuple[type[Decoder], tuple[Path, int | None]]:
+        return Decoder, (self.path, self.size)
+
+    def __call__(self, member: str) -> np.ndarray:
+        """One image.
+
+        Raises:
+            DataError: it cannot be decoded, or has more than 8 bits per channel.
+        """
+        try:
+            with self._open(member) as image:
+                mode = image.mode
+                if mode in _GREY_MODES | _COLOUR_MODES:
+                    image = image.convert("L" if mode in _GREY_MODES else "RGB")
+                    pixels = np.asarray(image if self.size is None else resize(image, self.size))
+                    return (
+                        pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+                    )
+        except Exception as error:  # decoders and zip raise a dozen unrelated types on damaged bytes
+            reason = str(error).partition(" <_io")[
+                0
+            ]  # PIL names the buffer, whose address differs every time
+            raise DataError(
+                f"{self.path}: cannot decode {member} ({type(error).__name__}: {reason})"
+            ) from error
+        # 16-bit and float files: PIL's conversion would clip them at 255 without a word.
+        raise DataError(
+            f"{self.path}: {member} has pixels of mode {mode!r}; convert it to 8 bits per channel"
+        )
+
+    def is_grey(self, member: str) -> bool:
+        """Whether an image has one channel, by its header alone; True where there is none to be read."""
+        try:
+            with self._open(member) as image:
+                return image.mode in _GREY_MODES
+        except Exception:  # as above; what cannot be opened decides nothing
+            return True
+
+    def close(self) -> None:
+        """Close the zip file."""
+        if self._archive is not None:
+            self._archive.close()
+
+    def _open(self, member: str) -> Image.Image:
+        read = (
+            (self.path / member).read_bytes if self._archive is None else partial(self._archive.read, member)
+        )
+        return Image.open(io.BytesIO(read()))
 
 
 def resize(image: Image.Image, size: int) -> Image.Image:
@@ -189,5 +276,6 @@ def resize(image: Image.Image, size: int) -> Image.Image:
     return image if side == size else image.resize((size, size), Image.Resampling.LANCZOS)
 
 
-def _size(image: np.ndarray) -> str:
+def in_words(image: np.ndarray) -> str:
+    """Width and height of an image ``[C, H, W]``."""
     return f"{image.shape[2]} x {image.shape[1]}"

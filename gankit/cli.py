@@ -11,10 +11,10 @@ import torch
 
 import gankit
 from gankit.checkpoints import CheckpointError
-from gankit.commands import classifier, evaluate, flags, recipes, sample, train
+from gankit.commands import classifier, evaluate, flags, pack, recipes, sample, train
 from gankit.training import Diverged
 
-COMMANDS = (train, sample, evaluate, recipes, classifier)
+COMMANDS = (train, sample, evaluate, recipes, classifier, pack)
 
 EXAMPLES = """\
 examples:
@@ -24,6 +24,7 @@ examples:
   gankit sample runs/a                                 write a grid of samples, runs/a/samples.png
   gankit evaluate runs/a                               print a table, write runs/a/evaluation.json
   gankit evaluate runs/a -n 50000 --features inception --metrics fd is        FID and IS
+  gankit pack imagenet imagenet128 --split train --size 128    decode pictures once; train with --data imagenet128
 """
 
 

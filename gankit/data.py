@@ -1,16 +1,14 @@
-"""Datasets by name: whole in memory, uint8 on one device, normalised batch by batch.
+"""Datasets by name, as uint8 that is normalised batch by batch.
 
 ``load("digits")`` needs no network; ``load("mnist")`` reads files that are already there and downloads them
-only when told to; ``load("folder-or.zip")`` reads class folders of images. All that training needs of a
-`Dataset` is `draw` (indices with replacement) and `batch` (images and labels at indices of any shape).
+only when told to; ``load("folder-or.zip")`` reads class folders of images. What `gankit pack` wrote is not read but
+mapped, so that it may be larger than the memory (`gankit.packed`).
 """
 
 import difflib
 import math
 import os
 import tempfile
-from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,195 +16,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from gankit import packed
 from gankit.archives import DataError, read_images, resize
+from gankit.dataset import Dataset, MappedDataset
 
-__all__ = ["NAMES", "DataError", "Dataset", "cache_root", "data_root", "load", "mixture"]
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Dataset:
-    """Labelled samples in memory: images as uint8, or points as float32.
-
-    Attributes:
-        name: what `load` was asked for.
-        images: uint8 ``[N, C, H, W]`` in 0..levels, or float32 ``[N, d]`` for points.
-        labels: int64 ``[N]`` in 0..n_classes-1, on the device of `images`.
-        classes: the name of each class.
-        levels: the uint8 value that is white (255; 16 for digits); not used for points.
-        weights: float64 ``[N]``, how often each sample is drawn, up to a factor; None is uniform.
-        centers: ``[K, d]``, the means of a mixture of Gaussians; None for images.
-        std: standard deviation of each component, in the units of the points; None for images.
-
-    Raises:
-        DataError: shapes, types or devices do not fit each other.
-    """
-
-    name: str
-    images: Tensor
-    labels: Tensor
-    classes: tuple[str, ...]
-    levels: int = 255
-    weights: Tensor | None = None
-    centers: Tensor | None = None
-    std: float | None = None
-
-    def __post_init__(self) -> None:
-        images, labels, weights = self.images, self.labels, self.weights
-        if (images.dtype, images.ndim) not in {(torch.uint8, 4), (torch.float32, 2)}:
-            raise DataError(
-                "images must be uint8 [N, C, H, W] or float32 [N, d], "
-                f"got {images.dtype} of shape {list(images.shape)}"
-            )
-        if len(images) == 0:
-            raise DataError(f"dataset {self.name!r} holds no sample")
-        if labels.dtype != torch.int64 or labels.shape != images.shape[:1] or labels.device != images.device:
-            raise DataError(
-                f"labels must be int64 [{len(images)}] on {images.device}, "
-                f"got {labels.dtype} of shape {list(labels.shape)} on {labels.device}"
-            )
-        low, high = (int(limit) for limit in labels.aminmax())
-        if low < 0 or high >= len(self.classes):
-            raise DataError(f"labels must lie in 0..{len(self.classes) - 1}, got {low}..{high}")
-        if weights is not None:
-            if (
-                weights.dtype != torch.float64
-                or weights.shape != labels.shape
-                or weights.device != images.device
-            ):
-                raise DataError(
-                    f"weights must be float64 [{len(images)}] on {images.device}, "
-                    f"got {weights.dtype} of shape {list(weights.shape)} on {weights.device}"
-                )
-            if not (
-                bool(weights.isfinite().all()) and bool((weights >= 0).all()) and bool((weights > 0).any())
-            ):
-                raise DataError("weights must be finite, not negative and not all zero")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one sample: ``(C, H, W)`` or ``(d,)``."""
-        return tuple(self.images.shape[1:])
-
-    @property
-    def n_classes(self) -> int:
-        """Number of classes, those without a sample included."""
-        return len(self.classes)
-
-    @property
-    def device(self) -> torch.device:
-        """Where images and labels lie."""
-        return self.images.device
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __repr__(self) -> str:
-        weighted = "" if self.weights is None else ", weighted"
-        shape = "x".join(map(str, self.shape))
-        return f"Dataset({self.name!r}, {len(self):,} x [{shape}], {self.n_classes} classes{weighted})"
-
-    def to(self, device: torch.device | str) -> "Dataset":
-        """The same dataset with every tensor on `device`."""
-        moved = {
-            key: None if (tensor := getattr(self, key)) is None else tensor.to(device)
-            for key in ("images", "labels", "weights", "centers")
-        }
-        return replace(self, **moved)
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """Network inputs of stored samples: ``2 x / levels - 1`` for uint8, the identity for floats.
-
-        Args:
-            images: any shape; uint8 in 0..levels, or floating point.
-
-        Returns:
-            float32 in [-1, 1] for uint8 input, else `images` itself.
-        """
-        if images.is_floating_point():
-            return images
-        return images.to(torch.float32).mul_(2).div_(self.levels).sub_(1)
-
-    @cached_property
-    def _support(self) -> tuple[Tensor, Tensor]:
-        # Samples of positive weight and their cumulative weights. In float64, because float32 sums stop
-        # growing after 2^24 equal weights; on the CPU, because a parallel scan on a GPU need not be monotone.
-        weights = self.weights.cpu()
-        support = weights.nonzero().squeeze(1)
-        cumulative = (weights[support] / weights.max()).cumsum(0)
-        return support.to(self.device), cumulative.to(self.device)
-
-    def draw(self, size: int | tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Draw indices with replacement, in proportion to `weights` (uniformly without them).
-
-        Args:
-            size: shape of the result; ``(S, N)`` gives S replicas a batch each.
-            generator: source of randomness; on the CPU it makes the draw independent of the dataset's device.
-
-        Returns:
-            int64 indices of that shape on the dataset's device. A sample of weight zero is never drawn.
-        """
-        size = (size,) if isinstance(size, int) else tuple(size)
-        device = generator.device
-        if self.weights is None:
-            return torch.randint(len(self), size, generator=generator, device=device).to(self.device)
-        support, cumulative = self._support
-        u = torch.rand(size, dtype=torch.float64, generator=generator, device=device).to(self.device)
-        place = torch.searchsorted(cumulative, u * cumulative[-1], right=True)
-        return support[place.clamp_(max=len(support) - 1)]  # u * total may round up to the total
-
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Samples as network inputs, and their labels.
-
-        Args:
-            indices: int64 of any shape, as `draw` gives them.
-
-        Returns:
-            float32 ``[*indices.shape, *shape]`` and int64 ``[*indices.shape]``.
-        """
-        flat = indices.flatten()
-        images = self.images.index_select(0, flat).reshape(*indices.shape, *self.shape)
-        return self.normalise(images), self.labels.index_select(0, flat).reshape(indices.shape)
-
-    def with_weights(self, weights: Tensor | None) -> "Dataset":
-        """The same samples, drawn in proportion to `weights`.
-
-        Args:
-            weights: ``[N]``, finite and not negative, any scale and real type; None for uniform.
-
-        Raises:
-            DataError: another shape, a negative or non-finite weight, or no positive one.
-        """
-        if weights is not None:
-            weights = torch.as_tensor(weights).to(self.device, torch.float64)
-        return replace(self, weights=weights)
-
-    def subset(self, indices: Tensor) -> "Dataset":
-        """The samples at `indices`, with their weights; the classes stay as they are.
-
-        Args:
-            indices: int64 ``[M]`` (repeats allowed), or a boolean mask ``[N]``.
-
-        Raises:
-            DataError: not one-dimensional, out of range, or empty.
-        """
-        indices = torch.as_tensor(indices).to(self.device)
-        if indices.ndim != 1 or indices.is_floating_point():
-            raise DataError(
-                f"indices must be int64 [M] or a boolean mask [{len(self)}], "
-                f"got {indices.dtype} of shape {list(indices.shape)}"
-            )
-        try:
-            images, labels = self.images[indices], self.labels[indices]
-            weights = None if self.weights is None else self.weights[indices]
-        except IndexError as error:
-            raise DataError(f"indices do not fit a dataset of {len(self)} samples ({error})") from error
-        return replace(self, images=images, labels=labels, weights=weights)
-
-    def class_frequencies(self) -> Tensor:
-        """Share of each class among drawn samples: float64 ``[n_classes]`` that sums to one."""
-        weights = torch.ones(len(self), dtype=torch.float64) if self.weights is None else self.weights.cpu()
-        counts = torch.bincount(self.labels.cpu(), weights / weights.max(), minlength=self.n_classes)
-        return (counts / counts.sum()).to(self.device)
+__all__ = ["NAMES", "DataError", "Dataset", "MappedDataset", "cache_root", "data_root", "load", "mixture"]
 
 
 def data_root(root: str | Path | None = None) -> Path:
@@ -236,7 +50,7 @@ def load(
     seed: int = 0,
     n: int | None = None,
 ) -> Dataset:
-    """Load a dataset by name, or a folder or ``.zip`` file of class folders of images.
+    """Load a dataset by name, a folder or ``.zip`` file of class folders of images, or what `gankit pack` wrote.
 
     ========================== ============================================ ==================================
     name                       samples                                      source
@@ -264,7 +78,7 @@ def load(
             replacement of the images of any other set (all of them).
 
     Returns:
-        A `Dataset` on the CPU.
+        A `Dataset` on the CPU; of a pack, a `MappedDataset`, of which a batch reads the images it needs.
 
     Raises:
         DataError: an unknown name, missing or damaged files, or an argument that does not fit the dataset.
@@ -428,7 +242,12 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _from_path(name: str | Path, root: str | Path | None, split: str | None, size: int | None) -> Dataset:
+def find(name: str | Path, root: str | Path | None = None) -> Path:
+    """The folder or file of a path as given, else below the data root.
+
+    Raises:
+        DataError: there is none; a bare word may be a misspelt name of a dataset.
+    """
     path = Path(name).expanduser()
     if not path.exists():
         path = data_root(root) / path
@@ -443,6 +262,13 @@ def _from_path(name: str | Path, root: str | Path | None, split: str | None, siz
         raise DataError(
             f"there is no folder or .zip file at {name}, nor below {data_root(root)} (set by GANKIT_DATA)"
         )
+    return path
+
+
+def _from_path(name: str | Path, root: str | Path | None, split: str | None, size: int | None) -> Dataset:
+    path = find(name, root)
+    if packed.is_pack(path):
+        return packed.load(path, split=split, size=size)
     images, labels, classes = read_images(path, split=split, size=size)
     return Dataset(path.stem, torch.from_numpy(images), torch.from_numpy(labels), classes)
 

@@ -34,16 +34,15 @@ class Streams:
         unique = list(dict.fromkeys(int(seed) for seed in seeds))
         self.lead = tuple(lead)
         self.generators = [torch.Generator(device=device).manual_seed(_mix(seed, name)) for seed in unique]
-        rows = [unique.index(int(seed)) for seed in seeds]
-        self._rows = None if len(unique) == len(rows) else torch.tensor(rows, device=device)
+        self._rows = [unique.index(int(seed)) for seed in seeds]
         self.device = torch.device(device)
 
     def each(self, draw) -> Tensor:
         """Stack `draw(generator)` over the seeds: shape `[...]` becomes `[S, ...]`, or stays for a plain run."""
         if not self.lead:
             return draw(self.generators[0])
-        stacked = torch.stack([draw(generator) for generator in self.generators])
-        return stacked if self._rows is None else stacked[self._rows]
+        drawn = [draw(generator) for generator in self.generators]
+        return torch.stack([drawn[row] for row in self._rows])
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers `[*lead, *shape]`, float32."""

@@ -26,7 +26,7 @@ from gankit import checkpoints, classifier, cli, plotting
 from gankit.metrics import evaluate, evaluate_points, features
 from gankit.recipes import Recipe, recipes
 
-COMMANDS = ("train", "sample", "evaluate", "recipes", "classifier")
+COMMANDS = ("train", "sample", "evaluate", "recipes", "classifier", "pack", "verify")
 FLAGS = [f.name for f in dataclasses.fields(Recipe) if f.name not in ("name", "about")]
 # Eight steps of a narrow network, with checkpoints at 2, 4, 6 and 8.
 SHORT = (
@@ -884,7 +884,7 @@ def test_the_commands_are_listed_with_examples_that_parse(gankit):
     for command in COMMANDS:
         assert re.search(rf"^    {command} +\w", outcome.out, re.MULTILINE)
     examples = re.findall(r"^  gankit (.*?)  ", outcome.out, re.MULTILINE)
-    assert len(examples) == 6
+    assert len(examples) == 7
     for example in examples:
         cli._parser().parse_args(example.split())
 
