@@ -112,7 +112,7 @@ class UpBlock(Conditioned):
 
     def forward(self, x: Tensor, *condition: Tensor) -> Tensor:
         h = F.relu(self.norm1(x, *condition))
-        h = self.conv1(_upsample(h))
+        h = _upsampled_conv(h, self.conv1)
         h = F.relu(self.norm2(h, *condition))
         h = self.conv2(h)
         # A 1x1 convolution commutes with copying pixels, and before it costs a quarter.
@@ -162,6 +162,20 @@ class FirstBlock(ResBlock):
 
 def _upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def _upsampled_conv(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """`conv(_upsample(x))` for a 3x3 convolution with padding 1, in 4/9 of the products.
+
+    The nine pixels under the kernel are copies of four, so kernel entries that meet the same pixel are added first.
+    Upsampling and convolution are one transposed convolution of stride 2, with the flipped kernel spread over 2x2 pixels.
+    """
+    # A spectrally normalised layer multiplies by `normalised()`.
+    weight = conv.normalised() if hasattr(conv, "normalised") else conv.weight
+    padded = F.pad(weight.flip(-2, -1), (1, 1, 1, 1))
+    rows = padded[..., 1:, :] + padded[..., :-1, :]
+    kernel = (rows[..., 1:] + rows[..., :-1]).transpose(0, 1)  # [in, out, 4, 4]
+    return F.conv_transpose2d(x, kernel, conv.bias, stride=2, padding=1)
 
 
 # --- Conditioning and attention ----------------------------------------------------------------------------------

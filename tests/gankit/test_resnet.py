@@ -4,10 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import gankit as gk
 from gankit import models
 from gankit.ensemble import pair
+from gankit.models import blocks
 from gankit.models.blocks import (
     ConditionalBatchNorm2d,
     FirstBlock,
@@ -378,3 +380,34 @@ def test_the_gains_of_initial_weights_are_set_where_a_block_is():
     residual_glorot(block)
     ratio = block.conv1.weight.std() / block.shortcut.weight.std()
     assert ratio.item() == pytest.approx((2 / 9) ** 0.5, rel=0.1)
+
+
+# --- Upsampling and convolution in one --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [nn.Conv2d, SNConv2d])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_an_upsampled_convolution_is_upsampling_and_a_convolution(make, layout):
+    torch.manual_seed(0)
+    conv = make(3, 5, 3, padding=1).double().eval()
+    x = torch.randn(2, 3, 4, 6, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    y = blocks._upsampled_conv(x, conv)
+    expected = conv(nn.Upsample(scale_factor=2)(x))
+    torch.testing.assert_close(y, expected)
+    direction = torch.randn_like(expected)
+    inputs = [x, *conv.parameters()]
+    ours, theirs = (torch.autograd.grad(out, inputs, direction) for out in (y, expected))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_an_upsampled_convolution_takes_four_ninths_of_the_products():
+    conv, x = nn.Conv2d(8, 8, 3, padding=1), torch.randn(2, 8, 16, 16)
+
+    def products(work) -> int:
+        with FlopCounterMode(display=False) as counter:
+            work()
+        return counter.get_total_flops()
+
+    whole = products(lambda: conv(nn.Upsample(scale_factor=2)(x)))
+    assert products(lambda: blocks._upsampled_conv(x, conv)) * 9 == whole * 4
