@@ -2,7 +2,7 @@
 
 A *variant* says what replaces real samples: how many of them, since when, from where. Variants whose samples come from
 the same place are one ensemble run, in which replicas of one seed share initial weights, z and data: with the teacher's
-samples on the minibatch's own z ("sync") they are the same network, number for number, until leaking begins. Sources
+samples on the minibatch's own z ("sync") they are the same run until leaking begins, up to rounding. Sources
 that draw latents of their own see other minibatches from then on.
 
 A *setting* is everything else, a recipe. "digits" takes minutes and needs nothing; "mnist-conv4" needs the MNIST files
