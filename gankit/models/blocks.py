@@ -167,8 +167,8 @@ def _upsample(x: Tensor) -> Tensor:
 def _upsampled_conv(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """`conv(_upsample(x))` for a 3x3 convolution with padding 1, in 4/9 of the products.
 
-    The nine pixels under the kernel are copies of four, so kernel entries that meet the same pixel are added first.
-    Upsampling and convolution are one transposed convolution of stride 2, with the flipped kernel spread over 2x2 pixels.
+    The nine pixels under the kernel are copies of four, so kernel entries that meet the same pixel are added first:
+    the two are one transposed convolution of stride 2, with the flipped kernel spread over 2x2 pixels.
     """
     # A spectrally normalised layer multiplies by `normalised()`.
     weight = conv.normalised() if hasattr(conv, "normalised") else conv.weight

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import gankit as gk
 from gankit import checkpoints
 from gankit.checkpoints import CheckpointError
-from gankit.penalties import R1, WganGP
+from gankit.penalties import R1, ClipWeights, Orthogonal, WganGP
 from gankit.training import Diverged, descend, gradient_norm, pick_device, threads_for
 
 DIGITS = gk.data.load("digits")
@@ -467,6 +468,66 @@ def test_a_checkpoint_of_another_layout_goes_on_alike(tmp_path, monkeypatch, opt
         descend(run.d_opt, run.d_params, gradient)
     for ours, theirs in zip(resumed.d_params, plain.d_params, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+# --- Nothing waits ----------------------------------------------------------------------------------------------
+
+
+class Waits(TorchDispatchMode):
+    """Records operations whose result, or its shape, Python has to know: a GPU would be waited for."""
+
+    NAMES = ("_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "unique", "equal", "bincount")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        by_mask = name in ("index", "index_put", "index_put_") and any(
+            i is not None and i.dtype == torch.bool for i in args[1]
+        )
+        if by_mask or any(name.strip("_").startswith(part.strip("_")) for part in self.NAMES):
+            self.seen.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+def test_what_waits_is_recorded():
+    x = torch.ones(3)
+    for wait in (
+        lambda: x.sum().item(),
+        lambda: float(x[0]),
+        lambda: bool(x.any()),
+        lambda: x[x > 0],
+        x.nonzero,
+    ):
+        with Waits() as waits:
+            wait()
+        assert waits.seen
+    with Waits() as waits:
+        torch.where(x > 0, x, -x).sum() * 2
+    assert not waits.seen
+
+
+@pytest.mark.parametrize("leak", [None, "sync", "generator", "most-realistic"])
+@pytest.mark.parametrize("loss", ["hinge", "mm-nsat", "mm-unit"])
+@pytest.mark.parametrize("nets", ["sngan", "biggan", "ensemble"])
+def test_nothing_in_a_step_waits_for_the_device(monkeypatch, nets, loss, leak):
+    make = {
+        "sngan": residual,
+        "biggan": lambda: gk.models.biggan((1, 8, 8), 10, z_dim=6, width=2),
+        "ensemble": lambda: gk.pair(small, [0, 1]),
+    }
+    run = trainer(
+        nets=make[nets](), loss=loss, batch_size=4, n_dis=2, accumulate=2, penalties=(R1(1.0),),
+        leak=None if leak is None else gk.Leak(0.5, source=leak), projections=(ClipWeights(1.0),),
+        g_penalties=(Orthogonal(),),
+    )  # fmt: skip
+    for name in ("tolist", "numpy", "cpu"):
+        monkeypatch.setattr(Tensor, name, lambda *args, name=name: pytest.fail(f"Tensor.{name} in a step"))
+    with Waits() as waits:
+        run.step()
+    assert not waits.seen
 
 
 # --- What does not fit is refused -------------------------------------------------------------------------------
