@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,13 @@ from figures.provenance import RESULTS
 LEDGER = Path(__file__).parent / "ledger.toml"
 PAPERS = ("leakyema", "mm_nsat", "incremental", "lecture")
 STATUSES = ("reproduced", "same-trend", "differs", "not-run")
+SCALES = {
+    "MNIST": "MNIST",
+    "digits": "digits",
+    "larger": "CIFAR|ImageNet|LSUN|FFHQ|CAT",
+    "toy": "seeds|ring|spiral",
+}
+"""What a run was trained on: a word for each scale, and what its setting says. Where none fits, nothing was trained."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,8 @@ class Row:
         result: file below `figures/results`.
         key: dotted path to our value in that file; a number selects from a list.
         note: what a reader must know to compare the two.
+        pairs: where our value counts the pairs of runs that bear the claim out (an integer), or is their share (a
+            float): how many pairs there are. 0 for every other row.
     """
 
     paper: str
@@ -50,6 +60,42 @@ class Row:
     result: str = ""
     key: str = ""
     note: str = ""
+    pairs: int = 0
+
+    @property
+    def place(self) -> str:
+        """The figure, table, equation or section of the paper, as "figure 3"; else the item up to its first colon."""
+        numbered = re.match(r"(?:figure|table|equation|section) \d[\w.]*", self.item)
+        return numbered[0] if numbered else self.item.partition(":")[0]
+
+    @property
+    def scale(self) -> str:
+        """What was trained on, "MNIST", "digits", "larger" or "toy"; "exact" where nothing was trained."""
+        words = f"{self.setting} {self.item}"
+        return next((name for name, said in SCALES.items() if re.search(said, words)), "exact")
+
+    @property
+    def wins(self) -> int:
+        """Of `pairs` pairs of runs, those that bear the claim out."""
+        return (
+            round(self.our_value * self.pairs)
+            if isinstance(self.our_value, float)
+            else int(self.our_value or 0)
+        )
+
+
+def places(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """The rows of each figure, table, equation or section of one paper, in the order in which they come."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.place, []).append(row)
+    return found
+
+
+def standing(rows: Iterable[Row]) -> str:
+    """One status for several rows: the worst of those that were run, and "not-run" where none was."""
+    run = {row.status for row in rows} - {"not-run"}
+    return next((status for status in ("differs", "same-trend", "reproduced") if status in run), "not-run")
 
 
 def value_at(result: Mapping[str, Any], key: str) -> Any:
@@ -96,8 +142,8 @@ def parse(text: str, results: Path = RESULTS) -> list[Row]:
                 f"{where}: paper must be one of {PAPERS} and status one of {STATUSES}, got {row.paper}, {row.status}"
             )
         if row.status == "not-run":
-            if row.our_value is not None or row.result:
-                raise ValueError(f"{where}: a row that was not run has no our_value and no result")
+            if row.our_value is not None or row.result or row.pairs:
+                raise ValueError(f"{where}: a row that was not run has no our_value, no result and no pairs")
         else:
             _check_result(row, where, results)
         rows.append(row)
@@ -121,6 +167,8 @@ def _check_result(row: Row, where: str, results: Path) -> None:
         stamped = result.get("provenance", {}).get(key)
         if stamped is not None and stamped != getattr(row, name):
             raise ValueError(f"{where}: {name} is {getattr(row, name)!r}, the result says {stamped!r}")
+    if row.pairs and not (isinstance(row.our_value, int | float) and 0 <= row.wins <= row.pairs):
+        raise ValueError(f"{where}: of {row.pairs} pairs, our_value counts {row.our_value!r}")
 
 
 def read() -> list[Row]:
