@@ -11,6 +11,7 @@ Trains on the digits, in minutes (beta = 0.5).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -19,7 +20,7 @@ from matplotlib.figure import Figure
 
 from figures.leakyema import runs
 from figures.leakyema.runs import Variant
-from figures.provenance import command_line, stamp
+from figures.provenance import command_line, rounded, stamp
 from gankit.plotting import use_style
 
 STARTS = (0, 125, 250, 500, 1_000, 2_000)
@@ -40,7 +41,8 @@ def compute(
 
     Returns:
         "starts" (in steps) and "alphas"; "distance" and "g_distance" `[alphas][starts][S]` at the end;
-        "conventional" and "g_conventional" `[alphas][S]`; "remembered", the share alpha^N of the initial weights,
+        "conventional" and "g_conventional" `[alphas][S]`; "medians" of "g_distance" and "seeds_below", in how many seeds
+        it is below the conventional one, both `[alphas][starts]`; "remembered", the share alpha^N of the initial weights,
         `[alphas][starts]`; "setting", "steps", "samples" and "provenance".
     """
     recipe = runs.SETTINGS[setting]
@@ -68,6 +70,7 @@ def compute(
         tables["g_conventional"].append(result["conventional"]["g_distance"][-1])
     starts = [result["starts"][str(start)] for start in STARTS]
     return tables | {
+        **compare(tables["g_distance"], tables["g_conventional"]),
         "starts": starts,
         "alphas": list(ALPHAS),
         "remembered": [[float(f"{alpha**start:.4g}") for start in starts] for alpha in ALPHAS],
@@ -76,6 +79,12 @@ def compute(
         "samples": samples,
         "provenance": stamp(seconds, range(n_seeds), ("torch", "numpy")),
     }
+
+
+def compare(leaky: Sequence[Any], conventional: Sequence[Any]) -> dict[str, Any]:
+    """ "medians" and "seeds_below" of `compute`, from distances `[alphas][starts][S]` and `[alphas][S]`."""
+    ended, plain = np.array(leaky, float), np.array(conventional, float)[:, None]
+    return {"medians": rounded(np.median(ended, -1)), "seeds_below": (ended < plain).sum(-1).tolist()}
 
 
 def draw(result: dict[str, Any]) -> Figure:
