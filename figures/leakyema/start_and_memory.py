@@ -41,9 +41,9 @@ def compute(
 
     Returns:
         "starts" (in steps) and "alphas"; "distance" and "g_distance" `[alphas][starts][S]` at the end;
-        "conventional" and "g_conventional" `[alphas][S]`; "medians" of "g_distance" and "seeds_below", in how many seeds
-        it is below the conventional one, both `[alphas][starts]`; "remembered", the share alpha^N of the initial weights,
-        `[alphas][starts]`; "setting", "steps", "samples" and "provenance".
+        "conventional" and "g_conventional" `[alphas][S]`; "medians" of "g_distance" and "seeds_below", in how many
+        seeds it is below the conventional one, both `[alphas][starts]`; "remembered", the share alpha^N of the initial
+        weights, `[alphas][starts]`; "setting", "steps", "samples" and "provenance".
     """
     recipe = runs.SETTINGS[setting]
     steps = steps or recipe.steps
