@@ -242,6 +242,15 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+_TO_PACK = {
+    "lsun-church128": "LSUN's church_outdoor as pictures",
+    "lsun-bedroom128": "LSUN's bedroom as pictures",
+    "ffhq128": "FFHQ's images1024x1024",
+    "imagenet128": "ImageNet's class folders",
+}
+"""Names under which recipes look for packs that the reader has to make, and of what."""
+
+
 def find(name: str | Path, root: str | Path | None = None) -> Path:
     """The folder or file of a path as given, else below the data root.
 
@@ -252,6 +261,12 @@ def find(name: str | Path, root: str | Path | None = None) -> Path:
     if not path.exists():
         path = data_root(root) / path
     if not path.exists():
+        if name in _TO_PACK:
+            flag = "--split train" if name == "imagenet128" else "--unlabelled"
+            raise DataError(
+                f"there is no {name} here, nor in {data_root(root)} (set by GANKIT_DATA): get {_TO_PACK[name]} and "
+                f"write `gankit pack FOLDER {data_root(root) / name} --size 128 {flag}`"
+            )
         if isinstance(name, str) and Path(name).name == name and not Path(name).suffix:
             near = difflib.get_close_matches(name, NAMES, n=3)
             hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""

@@ -1,217 +1,18 @@
-"""Runs as named records: everything that `gankit train NAME` needs, in one frozen dataclass.
+"""The named recipes: a run for every row of the papers' tables, with the papers' values.
 
-A recipe is data: it can be listed, written to JSON beside a run, compared with another, and built into a
-`Trainer`. `recipes` holds the named ones.
+Where a paper does not print a value, `about` says so and names whose choice it is. `gankit recipes` lists them, with an
+estimate of what each costs (`gankit.cost`).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from gankit.recipe import MODELS, Recipe, from_dict
 
-from gankit import data as datasets
-from gankit import models
-from gankit.device import PRECISIONS
-from gankit.ensemble import pair
-from gankit.losses import losses
-from gankit.optim import SGD, Adam, Optimizer, RMSProp
-from gankit.penalties import R1, ClipWeights, Dragan, Orthogonal, Penalty, Projection, WeightPenalty, WganGP
-from gankit.teacher import EMA, SOURCES, Leak
-from gankit.training import Trainer
-
-MODELS: Mapping[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
-    "mlp": models.mlp,
-    "conv": models.conv,
-    "dcgan": models.dcgan,
-    "sngan": models.sngan,
-    "wgan-gp": models.wgan_gp,
-    "projection-gan": models.projection_gan,
-    "sagan": models.sagan,
-    "biggan-cifar": models.biggan_cifar,
-    "biggan": models.biggan,
-}
-"""Name -> function of the samples' shape (and of the number of classes, where it asks for it) that makes (G, D)."""
-
-
-def _setting(text: str, default: Any) -> Any:
-    return field(default=default, metadata={"help": text})
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A run. Every field has a flag of the same name in `gankit train RECIPE`.
-
-    Raises:
-        ValueError: if the loss, the model or another name is unknown, or a number is out of range.
-    """
-
-    name: str
-    about: str
-    data: str = _setting("dataset: a name of gankit.data, or a folder or .zip of class folders", "digits")
-    size: int | None = _setting("side in pixels to which pictures of a folder are resized", None)
-    model: str = _setting(f"networks: {', '.join(MODELS)}", "mlp")
-    z_dim: int | None = _setting("length of a latent vector", 64)
-    depth: int | None = _setting("weight layers of each network (mlp, conv)", None)
-    width: int | None = _setting("hidden units (mlp) or filters next to the picture (the others)", 64)
-    d_depth: int | None = _setting("weight layers of the discriminator, where they differ (mlp)", None)
-    loss: str = _setting("cost, a name of gankit.losses", "ns")
-    steps: int = _setting("generator steps", 2_000)
-    batch_size: int = _setting("samples of each kind in a minibatch", 64)
-    n_dis: int = _setting("discriminator steps per generator step", 1)
-    accumulate: int = _setting("minibatches whose gradients are averaged for one step", 1)
-    precision: str = _setting("of products and convolutions: float32 or bfloat16", "float32")
-    optimizer: str = _setting("adam, sgd or rmsprop", "adam")
-    lr: float = _setting("learning rate", 1e-3)
-    d_lr: float | None = _setting("the discriminator's learning rate, where it differs", None)
-    beta1: float = _setting("Adam's beta1", 0.5)
-    beta2: float = _setting("Adam's beta2", 0.999)
-    d_beta2: float | None = _setting("the discriminator's beta2, where it differs", None)
-    ema_decay: float = _setting("decay of the averaged generator, per generator step", 0.999)
-    ema_start: int = _setting("generator step at which averaging begins", 0)
-    leak_beta: float = _setting("LeakyEMA: share of real samples replaced, 0 for none", 0.0)
-    leak_start: int = _setting("LeakyEMA: generator step at which leaking begins", 0)
-    leak_source: str = _setting(f"LeakyEMA: {', '.join(s for s in SOURCES if s != 'async-model')}", "sync")
-    r1: float = _setting("strength gamma of the R1 penalty, 0 for none", 0.0)
-    wgan_gp: float = _setting("strength of the WGAN-GP penalty, 0 for none", 0.0)
-    dragan: float = _setting("strength of the DRAGAN penalty, 0 for none", 0.0)
-    orthogonal: float = _setting("strength of the orthogonal penalty on G's weights, 0 for none", 0.0)
-    clip: float = _setting("D's weights are clipped to [-clip, clip] (WGAN), 0 for no clipping", 0.0)
-
-    def __post_init__(self) -> None:
-        losses[self.loss]
-        if self.model not in MODELS:
-            raise ValueError(f"model must be one of {', '.join(MODELS)}, got {self.model!r}")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
-        if self.optimizer not in ("adam", "sgd", "rmsprop"):
-            raise ValueError(f"optimizer must be adam, sgd or rmsprop, got {self.optimizer!r}")
-        sizes = ("size", "z_dim", "depth", "width", "d_depth", "steps", "batch_size", "n_dis", "accumulate")
-        for name in sizes:
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        takes = inspect.signature(MODELS[self.model]).parameters
-        for name, value in self._sizes().items():
-            if name not in takes:
-                flag = f"--{name.replace('_', '-')} none"
-                raise ValueError(f"model {self.model!r} has no {name}, got {value}; {flag} unsets it")
-        # Each checks its own numbers.
-        self.optimizers(), self.ema(), self.leak(), self.penalties(), self.g_penalties(), self.projections()
-
-    def networks(self, shape: tuple[int, ...], seed: int, n_classes: int = 0) -> tuple[nn.Module, nn.Module]:
-        """(G, D) for samples of this shape, with initial weights drawn from `seed`.
-
-        Args:
-            shape: of one sample.
-            seed: of the weights, at least 0.
-            n_classes: classes of the data; a model without classes does not look at it.
-
-        Raises:
-            ValueError: if the model does not fit the shape, or is conditional and there are no classes.
-        """
-        model = MODELS[self.model]
-        sizes = self._sizes()
-        if "n_classes" in inspect.signature(model).parameters:
-            if n_classes < 1:
-                raise ValueError(
-                    f"model {self.model!r} learns classes and needs n_classes of at least 1, got {n_classes}"
-                )
-            sizes["n_classes"] = n_classes
-        return model(shape, **sizes, seed=seed)
-
-    def _sizes(self) -> dict[str, int]:
-        """The sizes of the networks that are given; the others are the model's own."""
-        sizes = {name: getattr(self, name) for name in ("z_dim", "depth", "width", "d_depth")}
-        return {name: value for name, value in sizes.items() if value is not None}
-
-    def optimizers(self) -> tuple[Optimizer, Optimizer]:
-        """Settings for G and for D."""
-
-        def make(lr: float, beta2: float) -> Optimizer:
-            if self.optimizer == "adam":
-                return Adam(lr, self.beta1, beta2)
-            return SGD(lr) if self.optimizer == "sgd" else RMSProp(lr)
-
-        d_lr = self.lr if self.d_lr is None else self.d_lr
-        d_beta2 = self.beta2 if self.d_beta2 is None else self.d_beta2
-        return make(self.lr, self.beta2), make(d_lr, d_beta2)
-
-    def ema(self) -> EMA:
-        """Settings of the averaged generator."""
-        return EMA(decay=self.ema_decay, start=self.ema_start)
-
-    def leak(self) -> Leak | None:
-        """Settings of LeakyEMA, or None."""
-        leak = Leak(self.leak_beta, self.leak_start, self.leak_source)
-        return leak if self.leak_beta else None
-
-    def penalties(self) -> list[Penalty]:
-        """Penalties of the discriminator's slope."""
-        return [P(w) for P, w in ((R1, self.r1), (WganGP, self.wgan_gp), (Dragan, self.dragan)) if w]
-
-    def g_penalties(self) -> list[WeightPenalty]:
-        """Penalties of the generator's weights."""
-        return [Orthogonal(self.orthogonal)] if self.orthogonal else []
-
-    def projections(self) -> list[Projection]:
-        """What happens to the discriminator's weights after a step."""
-        return [ClipWeights(self.clip)] if self.clip else []
-
-    def build(
-        self,
-        seeds: Sequence[int] = (0,),
-        *,
-        root: str | Path | None = None,
-        download: bool = False,
-        device: str = "auto",
-    ) -> Trainer:
-        """The run, ready to `fit`; several seeds make one ensemble run.
-
-        Args:
-            seeds: seeds of weights, z and data order.
-            root: where datasets lie (see `gankit.data.load`).
-            download: fetch the dataset if it is missing.
-            device: "auto", "cpu", "cuda" or "cuda:N".
-        """
-        data = datasets.load(self.data, root=root, size=self.size, download=download)
-        networks = partial(self.networks, data.shape, n_classes=data.n_classes)
-        G, D = networks(seeds[0]) if len(seeds) == 1 else pair(networks, seeds)
-        g_optimizer, d_optimizer = self.optimizers()
-        return Trainer(
-            G,
-            D,
-            data,
-            loss=self.loss,
-            seed=seeds[0],
-            batch_size=self.batch_size,
-            n_dis=self.n_dis,
-            accumulate=self.accumulate,
-            precision=self.precision,
-            g_optimizer=g_optimizer,
-            d_optimizer=d_optimizer,
-            ema=self.ema(),
-            leak=self.leak(),
-            penalties=self.penalties(),
-            g_penalties=self.g_penalties(),
-            projections=self.projections(),
-            device=device,
-            recipe=dataclasses.asdict(self) | {"seeds": list(seeds)},
-        )
-
-
-def from_dict(values: Mapping[str, Any]) -> tuple[Recipe, tuple[int, ...]]:
-    """The recipe and the seeds that a run stored (`Trainer.recipe`)."""
-    values = dict(values)
-    seeds = tuple(values.pop("seeds"))
-    known = {f.name for f in dataclasses.fields(Recipe)}
-    return Recipe(**{key: value for key, value in values.items() if key in known}), seeds
+__all__ = ["MODELS", "Recipe", "RecipeTable", "UnknownRecipe", "from_dict", "recipes"]
 
 
 class RecipeTable(dict[str, Recipe]):
@@ -230,18 +31,57 @@ class UnknownRecipe(KeyError, ValueError):
         return str(self.args[0])
 
 
+DIGITS: dict[str, Any] = {"batch_size": 32, "z_dim": 16, "depth": 3, "d_depth": 4}
+SNGAN_128: dict[str, Any] = {
+    "model": "sngan", "size": 128, "z_dim": 128, "width": None, "loss": "hinge", "steps": 250_000, "batch_size": 64,
+    "n_dis": 5, "lr": 2e-4, "beta1": 0.5, "beta2": 0.999, "ema_decay": 0.999,
+}  # fmt: skip
+"""Section 4.1 and appendix B of the LeakyEMA paper; networks of Miyato et al. 2018, table 6."""
+WGANGP_128 = SNGAN_128 | {"model": "wgan-gp", "loss": "wgan", "wgan_gp": 10.0, "lr": 1e-4, "beta2": 0.9}
+"""Appendix B of the same."""
+BIGGAN_CIFAR: dict[str, Any] = {
+    "model": "biggan-cifar", "data": "cifar10", "z_dim": 128, "width": 64, "loss": "hinge", "steps": 125_000,
+    "batch_size": 50, "n_dis": 4, "lr": 2e-4, "beta1": 0.0, "ema_decay": 0.9999, "ema_start": 1_000,
+}  # fmt: skip
+"""`launch_cifar_ema.sh` of the authors' PyTorch code: 500 epochs, each step of G reads 4 x 50 of 50,000 pictures."""
+BIGGAN_128: dict[str, Any] = {
+    "model": "biggan", "data": "imagenet128", "size": 128, "z_dim": 120, "y_dim": 128, "width": 96, "loss": "hinge",
+    "steps": 200_000, "batch_size": 256, "accumulate": 8, "lr": 1e-4, "d_lr": 4e-4, "beta1": 0.0, "adam_eps": 1e-6,
+    "ema_decay": 0.9999, "ema_start": 20_000,
+}  # fmt: skip
+"""`launch_BigGAN_bs256x8.sh` of the authors' PyTorch code: batches of 2,048."""
+
+
 def _table() -> RecipeTable:
     table = RecipeTable()
 
     def add(name: str, about: str, **settings: Any) -> None:
         table[name] = Recipe(name, about, **settings)
 
+    _add_sample_weighting(add)
+    _add_leakyema(add)
+    add(
+        "incremental-biggan-cifar10",
+        "Boosting Generative Networks for Incremental Learning, appendix A.1: the BigGAN of tables 1 to 3, with "
+        "skip-z, a shared embedding and orthogonal regularisation; the best generator of the run is kept. The "
+        "paper prints neither the width nor the strength of the regularisation (BigGAN's 1e-4), nor n_dis, Adam's "
+        "betas and the averaging (those of the BigGAN authors' script for CIFAR-10)",
+        paper="incremental A.1",
+        **BIGGAN_CIFAR | {
+            "model": "biggan", "z_dim": 80, "y_dim": 80, "steps": 100_000, "batch_size": 64, "orthogonal": 1e-4,
+        },
+    )  # fmt: skip
+    return table
+
+
+def _add_sample_weighting(add: Callable[..., None]) -> None:
+    """The costs of "Sample weighting as an explanation for mode collapse", each in the same settings."""
     titles = {"ns": "non-saturating", "mm": "minimax", "mm-nsat": "minimax, made non-saturating"}
     for loss, title in titles.items():
         add(
             f"{loss}-digits",
             f"{title} on digits, in a setting where NS drops classes with time",
-            loss=loss, steps=4_000, batch_size=32, z_dim=16, depth=3, d_depth=4,
+            loss=loss, steps=4_000, **DIGITS,
         )  # fmt: skip
         add(
             f"{loss}-digits-saturating",
@@ -251,31 +91,127 @@ def _table() -> RecipeTable:
         add(
             f"{loss}-ring",
             f"{title} on a ring of 8 Gaussians (MM-nsat paper, section 4.1 and appendix S)",
-            loss=loss, data="ring", steps=3_000, z_dim=8, depth=3,
+            paper="MM-nsat figure 4", loss=loss, data="ring", steps=3_000, z_dim=8, depth=3,
         )  # fmt: skip
         add(
             f"{loss}-spiral",
             f"{title} on a spiral of 12 Gaussians of growing weight (MM-nsat paper, figure 19 and table 3)",
-            loss=loss, data="spiral", steps=4_000, z_dim=8, depth=4, width=48,
+            paper="MM-nsat table 3", loss=loss, data="spiral", steps=4_000, z_dim=8, depth=4, width=48,
         )  # fmt: skip
         add(
             f"{loss}-mnist-fc4",
-            f"{title} on MNIST, FC-4 (MM-nsat paper, figures 5, 6 and 8, 1,000 epochs). "
+            f"{title} on MNIST, FC-4 (MM-nsat paper, table 1 and figures 5, 6 and 8, 1,000 epochs). "
             "The paper prints neither width nor learning rate: 256 and 1e-4 are our choice",
+            paper="MM-nsat table 1",
             loss=loss, data="mnist", steps=468_750, batch_size=128, depth=4, width=256, lr=1e-4,
         )  # fmt: skip
         add(
             f"{loss}-mnist-conv4",
             f"{title} on MNIST, Conv-4 (MM-nsat paper, figure 8, 1,000 epochs). "
             "The paper prints neither filters nor learning rate: 32 and 1e-4 are our choice",
+            paper="MM-nsat figure 8",
             loss=loss, data="mnist", model="conv", steps=468_750, batch_size=128, depth=4, width=32, lr=1e-4,
         )  # fmt: skip
+        add(
+            f"{loss}-cifar10-conv4",
+            f"{title} on CIFAR-10, Conv-4 (MM-nsat paper, figures 1 and 8; with --r1, figure 18; 1,000 epochs). "
+            "The paper prints neither filters nor learning rate: 32 and 1e-4 are our choice",
+            paper="MM-nsat figure 8",
+            loss=loss, data="cifar10", model="conv", steps=390_625, batch_size=128, depth=4, width=32, lr=1e-4,
+        )  # fmt: skip
+
+
+def _add_leakyema(add: Callable[..., None]) -> None:
+    """The runs of "Mean Teachers Can Train Superior GANs", and those without a leak that its tables compare with."""
     add(
         "leakyema-digits",
         "LeakyEMA on digits: non-saturating, half of the real samples replaced from step 2,000 on",
-        loss="ns", steps=4_000, batch_size=32, z_dim=16, depth=3, d_depth=4, leak_beta=0.5, leak_start=2_000,
+        loss="ns", steps=4_000, leak_beta=0.5, leak_start=2_000, **DIGITS,
     )  # fmt: skip
-    return table
+    mean_teachers = "Mean Teachers Can Train Superior GANs"
+    # Data set -> the step N at which the leak begins, and where the paper prints it.
+    starts = {
+        "church": (100_000, "N of figure 12"),
+        "bedroom": (80_000, "N of figure 5"),
+        "ffhq": (60_000, "N of figure 13"),
+    }
+    data = {"church": "lsun-church128", "bedroom": "lsun-bedroom128", "ffhq": "ffhq128"}
+    rows = {
+        "church": "tables 1 (column beta = 0), 3 and 5", "bedroom": "tables 3 and 5", "ffhq": "tables 3 and 5",
+    }  # fmt: skip
+    for name, (start, printed) in starts.items():
+        length = "" if name == "church" else "; the 250,000 steps are those of table 1"
+        add(
+            f"sngan-{name}128",
+            f"{mean_teachers}, {rows[name]}, row SNGAN: {name} at 128 x 128 without a leak{length}",
+            paper="LeakyEMA table 3", data=data[name], **SNGAN_128,
+        )  # fmt: skip
+        add(
+            f"leakyema-sngan-{name}128",
+            f"{mean_teachers}, tables 3 and 5, row SNGAN+LeakyEMA: {name} at 128 x 128, beta = 0.5, {printed}{length}",
+            paper="LeakyEMA table 3", data=data[name], leak_beta=0.5, leak_start=start, **SNGAN_128,
+        )  # fmt: skip
+    for start in (80_000, 120_000, 140_000):
+        add(
+            f"leakyema-sngan-church128-{start // 1000}k",
+            f"{mean_teachers}, table 1, row N = {start // 1000}k; its columns are --leak-beta 0, 0.25, 0.5 and "
+            "0.75 (the row N = 100k is leakyema-sngan-church128)",
+            paper="LeakyEMA table 1", data=data["church"], leak_beta=0.5, leak_start=start, **SNGAN_128,
+        )  # fmt: skip
+    sources = {
+        "async-noise": "table 2, column async-noise: the teacher on a z of its own",
+        "generator": "section 4.1, random samples of the generator in place of the teacher's",
+        "most-realistic": "section 4.1, the generator's samples that the discriminator likes best",
+    }
+    for source, where in sources.items():
+        add(
+            f"leakyema-sngan-church128-{source}",
+            f"{mean_teachers}, {where}",
+            paper=f"LeakyEMA {where.split(',')[0]}",
+            data=data["church"], leak_beta=0.5, leak_start=100_000, leak_source=source, **SNGAN_128,
+        )  # fmt: skip
+    for name, (start, _) in starts.items():
+        diverged = "; the paper found that it does not converge" if name == "ffhq" else ""
+        for suffix, table, beta1 in (("", "table 3", 0.5), ("-table5", "table 5", 0.0)):
+            about = f"{name} at 128 x 128, Adam's beta1 = {beta1:g}{diverged}"
+            add(
+                f"wgangp-{name}128{suffix}",
+                f"{mean_teachers}, {table}, row WGAN-GP: {about}",
+                paper=f"LeakyEMA {table}", data=data[name], **WGANGP_128 | {"beta1": beta1},
+            )  # fmt: skip
+            add(
+                f"leakyema-wgangp-{name}128{suffix}",
+                f"{mean_teachers}, {table}, row WGAN-GP+LeakyEMA: {about}. The leak's beta = 0.25 is the "
+                "paper's; its N is not printed, and SNGAN's on the same data is our choice",
+                paper=f"LeakyEMA {table}",
+                data=data[name], leak_beta=0.25, leak_start=start, **WGANGP_128 | {"beta1": beta1},
+            )  # fmt: skip
+    biggan = "the paper refers to the authors' PyTorch code, whose script gives the other settings"
+    add(
+        "biggan-cifar10",
+        f"{mean_teachers}, table 6, row BigGAN on CIFAR-10; {biggan} (but its initial weights are normal, and "
+        "here orthogonal)",
+        paper="LeakyEMA table 6", **BIGGAN_CIFAR,
+    )  # fmt: skip
+    add(
+        "leakyema-biggan-cifar10",
+        f"{mean_teachers}, table 6, row BigGAN+LeakyEMA on CIFAR-10: biggan-cifar10 with a leak. Its beta and N are "
+        "not printed: 0.5, the value of section 4.1, and 60,000 are our choice",
+        paper="LeakyEMA table 6", leak_beta=0.5, leak_start=60_000, **BIGGAN_CIFAR,
+    )  # fmt: skip
+    add(
+        "biggan-imagenet128",
+        f"{mean_teachers}, tables 4 and 6, row BigGAN: ImageNet at 128 x 128, batches of 8 x 256 for one GPU; "
+        f"{biggan}. The tables compare with the public checkpoint (138,000 steps), which `gankit import-biggan` reads; "
+        "200,000 steps, enough for the collapse of figure 8, are our choice",
+        paper="LeakyEMA table 4", **BIGGAN_128,
+    )  # fmt: skip
+    add(
+        "leakyema-biggan-imagenet128",
+        f"{mean_teachers}, tables 4 and 6, row BigGAN+LeakyEMA: biggan-imagenet128 with a leak, beta = 0.75 and "
+        "N = 120k as in figure 8",
+        paper="LeakyEMA table 4", leak_beta=0.75, leak_start=120_000, **BIGGAN_128,
+    )  # fmt: skip
 
 
 recipes: RecipeTable = _table()

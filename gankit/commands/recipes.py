@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 
+from gankit import cost
 from gankit.commands import flags
 from gankit.commands.train import fields
-from gankit.recipes import recipes
+from gankit.recipes import Recipe, recipes
+
+ESTIMATE = (
+    f"{cost.GPU} at an assumed {cost.RATE / 1e12:.0f} TFLOP/s, and at least {1000 * cost.LAUNCH:g} ms per pass "
+    "of a network"
+)
 
 
 def add(commands: flags.Commands) -> None:
@@ -17,13 +24,40 @@ def add(commands: flags.Commands) -> None:
 
 
 def list_recipes(arguments: argparse.Namespace) -> None:
-    """List the recipes, or show every field of one."""
-    if arguments.recipe is None:
-        width = max(map(len, recipes))
-        for recipe in recipes.values():
-            print(f"{recipe.name:{width}}  {recipe.data:8} {recipe.steps:>8,} steps  {recipe.about}")
+    """List the recipes with what they cost, or show every field of one."""
+    if arguments.recipe is not None:
+        _show(recipes[arguments.recipe])
         return
-    recipe = recipes[arguments.recipe]
-    print(f"{recipe.name}: {recipe.about}\n")
+    width = max(map(len, recipes))
+    print(f"{'recipe':{width}}  {'paper':22}  {'data':15}  {'steps':>9}  {'PFLOP':>9}  {'hours':>6}")
+    for recipe in recipes.values():
+        counted = cost.of_recipe(
+            recipe
+        )  # a moment for a large network, so each line is shown when it is known
+        hours = f"{counted.hours:,.1f}" if counted.hours >= 0.05 else "< 0.1"
+        print(
+            f"{recipe.name:{width}}  {recipe.paper or '-':22}  {recipe.data:15}  {recipe.steps:>9,}  "
+            f"{_short(counted.total / 1e15):>9}  {hours:>6}",
+            flush=True,
+        )
+    print(
+        f"\nPFLOP: operations of all steps, counted, in 10^15. Hours: an estimate for {ESTIMATE}.\n"
+        "`gankit recipes NAME` says what a recipe is and shows its values."
+    )
+
+
+def _show(recipe: Recipe) -> None:
+    counted = cost.of_recipe(recipe)
+    costs = (
+        f"Cost: {_short(counted.step / 1e9)} GFLOP per step and {_short(counted.total / 1e15)} PFLOP in all, counted; "
+        f"{counted.hours:,.1f} hours, an estimate for {ESTIMATE}."
+    )
+    for paragraph in (f"{recipe.name}: {recipe.about}", costs):
+        print(textwrap.fill(paragraph, 110, break_on_hyphens=False), end="\n\n")
     for f in fields():
-        print(f"  {f.name:12} {getattr(recipe, f.name)!s:10} {f.metadata['help']}")
+        print(f"  {f.name:12} {getattr(recipe, f.name)!s:14} {f.metadata['help']}")
+
+
+def _short(number: float) -> str:
+    """Three digits at least."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"

@@ -46,7 +46,7 @@ def check_same_run(checkpoint: Path, recipe: Recipe, seeds: tuple[int, ...]) -> 
     differing = [
         f"{f.name} {getattr(stored, f.name)!r}"
         for f in dataclasses.fields(Recipe)
-        if f.name not in ("steps", "about") and getattr(stored, f.name) != getattr(recipe, f.name)
+        if f.name not in ("steps", "about", "paper") and getattr(stored, f.name) != getattr(recipe, f.name)
     ]
     if stored_seeds != seeds:
         differing.append(f"seed {' '.join(map(str, stored_seeds))}")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gankit import checkpoints
+from gankit import checkpoints, distributed
 from gankit.commands import flags, runs
 from gankit.recipes import Recipe, recipes
 
@@ -83,7 +83,7 @@ class _Help(argparse.Action):
 
 
 def train(arguments: argparse.Namespace) -> None:
-    """Train a recipe, or go on with the run that is already in the folder."""
+    """Train a recipe, or go on with the run that is already in the folder; processes of torchrun share its batches."""
     recipe = recipes[arguments.recipe]
     given = {f.name: getattr(arguments, f.name) for f in fields() if hasattr(arguments, f.name)}
     recipe = dataclasses.replace(recipe, **given)
@@ -91,26 +91,29 @@ def train(arguments: argparse.Namespace) -> None:
     out = arguments.out or Path("runs") / f"{recipe.name}-seed{'-'.join(map(str, seeds))}"
     if out.is_file():
         raise ValueError(f"--out must be a folder, and {out} is a file")
-    found = checkpoints.latest(out)
-    if found is not None:
-        runs.check_same_run(found, recipe, seeds)
-    run = recipe.build(seeds, root=arguments.root, download=arguments.download, device=arguments.device)
-    if found is not None:
-        run.load(found)
-        print(f"{out}: going on from step {run.steps:,}")
-    left = recipe.steps - run.steps
-    if left <= 0:
-        print(f"{out}: the run is already at step {run.steps:,}; give a larger --steps to go on")
-        return
-    runs.write_json(out / "recipe.json", run.recipe)
-    run.fit(
-        left,
-        out=out,
-        log_every=arguments.log_every,
-        save_every=arguments.save_every,
-        progress=not arguments.quiet,
-    )
-    print(f"{out}: step {run.steps:,}, checkpoint {checkpoints.latest(out).name}, log log.jsonl")
+    with distributed.processes(device := runs.own_device(arguments.device)):
+        found = checkpoints.latest(out)
+        if found is not None:
+            runs.check_same_run(found, recipe, seeds)
+        run = recipe.build(seeds, root=arguments.root, download=arguments.download, device=device)
+        say = print if distributed.rank() == 0 else lambda line: None
+        if found is not None:
+            run.load(found)
+            say(f"{out}: going on from step {run.steps:,}")
+        left = recipe.steps - run.steps
+        if left <= 0:
+            say(f"{out}: the run is already at step {run.steps:,}; give a larger --steps to go on")
+            return
+        if distributed.rank() == 0:
+            runs.write_json(out / "recipe.json", run.recipe)
+        run.fit(
+            left,
+            out=out,
+            log_every=arguments.log_every,
+            save_every=arguments.save_every,
+            progress=not arguments.quiet,
+        )
+        say(f"{out}: step {run.steps:,}, checkpoint-{run.steps:08d}.pt, log log.jsonl")
 
 
 def fields() -> list[dataclasses.Field]:

@@ -27,7 +27,7 @@ from gankit.metrics import evaluate, evaluate_points, features
 from gankit.recipes import Recipe, recipes
 
 COMMANDS = ("train", "sample", "evaluate", "recipes", "classifier", "pack", "verify")
-FLAGS = [f.name for f in dataclasses.fields(Recipe) if f.name not in ("name", "about")]
+FLAGS = [f.name for f in dataclasses.fields(Recipe) if f.name not in ("name", "about", "paper")]
 # Eight steps of a narrow network, with checkpoints at 2, 4, 6 and 8.
 SHORT = (
     "--steps",
@@ -188,10 +188,11 @@ def test_the_folder_is_named_after_recipe_and_seeds(gankit, tmp_path, monkeypatc
 def test_every_field_of_a_recipe_has_a_flag(gankit, monkeypatch):
     """Each flag sets its own field: values that differ from the recipe's, all at once."""
     wanted = {
-        "data": "ring", "size": 7, "model": "mlp", "z_dim": 5, "depth": None, "width": 11, "d_depth": 6,
+        "data": "ring", "size": 7, "model": "mlp", "z_dim": 5, "depth": None, "width": 11, "y_dim": None,
+        "d_depth": 6,
         "loss": "hinge", "steps": 12, "batch_size": 13, "n_dis": 2, "accumulate": 3,
         "precision": "bfloat16", "optimizer": "sgd", "lr": 0.25, "d_lr": 0.125,
-        "beta1": 0.75, "beta2": 0.875, "d_beta2": 0.8125, "ema_decay": 0.625, "ema_start": 8,
+        "beta1": 0.75, "beta2": 0.875, "d_beta2": 0.8125, "adam_eps": 0.0625, "ema_decay": 0.625, "ema_start": 8,
         "leak_beta": 0.375, "leak_start": 9,
         "leak_source": "generator", "r1": 1.5, "wgan_gp": 2.5, "dragan": 3.5, "orthogonal": 0.5,
         "clip": 0.0625,
@@ -210,7 +211,9 @@ def test_every_field_of_a_recipe_has_a_flag(gankit, monkeypatch):
     assert {name: getattr(built[0], name) for name in FLAGS} == wanted
     assert built[1] == recipes["leakyema-digits"]
     unchanged = [name for name in FLAGS if getattr(built[1], name) == wanted[name]]
-    assert unchanged == ["model"], "a flag that sets the recipe's own value is not tested"
+    assert unchanged == ["model", "y_dim"], "a flag that sets the recipe's own value is not tested"
+    gankit("train", "leakyema-digits", *"--model biggan --y-dim 9 --depth none --d-depth none".split())
+    assert (built[2].model, built[2].y_dim) == ("biggan", 9)
 
 
 def test_the_help_of_a_recipe_shows_its_values(gankit):
@@ -892,11 +895,23 @@ def test_the_commands_are_listed_with_examples_that_parse(gankit):
 def test_recipes_are_listed_and_shown(gankit):
     outcome = gankit("recipes")
     assert outcome.status == 0
-    assert [line.split()[0] for line in outcome.out.splitlines()] == list(recipes)
+    heading, *lines = outcome.out.splitlines()
+    assert heading.split() == ["recipe", "paper", "data", "steps", "PFLOP", "hours"]
+    assert [line.split()[0] for line in lines[:-3]] == list(recipes)
+    row = re.split(r"  +", next(line for line in lines if line.startswith("leakyema-sngan-church128 ")))
+    assert row[:4] == ["leakyema-sngan-church128", "LeakyEMA table 3", "lsun-church128", "250,000"]
+    assert float(row[4].replace(",", "")) > 1000
+    assert "an estimate for one NVIDIA A100 at an assumed 40 TFLOP/s" in outcome.out
     shown = gankit("recipes", "leakyema-digits").out
+    assert "an estimate for one NVIDIA A100" in " ".join(shown.split())
     for name in FLAGS:
         value = getattr(recipes["leakyema-digits"], name)
         assert re.search(rf"^  {name} +{re.escape(str(value))} +\S", shown, re.MULTILINE), name
+
+
+def test_data_of_a_recipe_that_have_to_be_packed_are_asked_for(gankit, tmp_path):
+    command = ("train", "sngan-church128", "--out", tmp_path / "run", "--root", tmp_path, "--quiet")
+    refused(gankit(*command), f"gankit pack FOLDER {tmp_path / 'lsun-church128'} --size 128 --unlabelled")
 
 
 def test_the_version_is_the_packages(gankit):
