@@ -11,6 +11,7 @@ hour, --setting cifar10-sngan (GANKIT_SCALE=full) CIFAR-10 and a GPU. With --fol
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -48,8 +49,8 @@ def variants(betas: str = "0.25,0.5,0.75,1", starts: str = "0,0.125,0.25,0.5") -
 
 
 def name_of(beta: float, start: float) -> str:
-    """Name of a cell of the table."""
-    return f"beta {beta:g} start {start:g}" if beta else "conventional"
+    """Name of a cell of the table, such as "beta 1/2 start 1/8" (the ledger's keys must hold no point)."""
+    return f"beta {_fraction(beta)} start {_fraction(start)}" if beta else "conventional"
 
 
 def compute(
@@ -117,6 +118,10 @@ def _draw_ends(ax: Axes, result: Mapping[str, Any], colors: Mapping[float, str])
         ax.plot(places, np.median(ends, 1), "-", color=color, lw=1.8)
     ax.set_xticks(range(len(shares)), [f"{share:.0%}" for share in shares])
     ax.set(title="at the end", xlabel="N, share of all steps", yscale="log")
+
+
+def _fraction(share: float) -> Fraction:
+    return Fraction(share).limit_denominator(1_000)
 
 
 def _numbers(text: str) -> list[float]:
