@@ -212,7 +212,9 @@ def test_every_field_of_a_recipe_has_a_flag(gankit, monkeypatch):
     assert built[1] == recipes["leakyema-digits"]
     unchanged = [name for name in FLAGS if getattr(built[1], name) == wanted[name]]
     assert unchanged == ["model", "y_dim"], "a flag that sets the recipe's own value is not tested"
-    gankit("train", "leakyema-digits", *"--model biggan --y-dim 9 --depth none --d-depth none".split())
+    gankit(
+        "train", "leakyema-digits", "--model", "biggan", "--y-dim", 9, "--depth", "none", "--d-depth", "none"
+    )
     assert (built[2].model, built[2].y_dim) == ("biggan", 9)
 
 
