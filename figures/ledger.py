@@ -44,8 +44,8 @@ class Row:
         result: file below `figures/results`.
         key: dotted path to our value in that file; a number selects from a list.
         note: what a reader must know to compare the two.
-        pairs: where our value counts the pairs of runs that bear the claim out (an integer), or is their share (a
-            float): how many pairs there are. 0 for every other row.
+        pairs: where our value counts pairs of runs, those in which the comparison in `item` holds (an integer), or is
+            their share (a float): how many pairs there are. 0 for every other row.
     """
 
     paper: str
@@ -64,9 +64,12 @@ class Row:
 
     @property
     def place(self) -> str:
-        """The figure, table, equation or section of the paper, as "figure 3"; else the item up to its first colon."""
-        numbered = re.match(r"(?:figure|table|equation|section) \d[\w.]*", self.item)
-        return numbered[0] if numbered else self.item.partition(":")[0]
+        """The figure, table, equation or section of the paper, as "figure 3"; else the item up to its first colon.
+
+        A row "on table 1", which tests the table's claim on other data, belongs to table 1.
+        """
+        numbered = re.match(r"(?:on )?((?:figure|table|equation|section)s? \d[\w.]*(?: and \d+)?)", self.item)
+        return numbered[1] if numbered else self.item.partition(":")[0]
 
     @property
     def scale(self) -> str:
@@ -76,7 +79,7 @@ class Row:
 
     @property
     def wins(self) -> int:
-        """Of `pairs` pairs of runs, those that bear the claim out."""
+        """Of `pairs` pairs of runs, those in which the comparison holds."""
         return (
             round(self.our_value * self.pairs)
             if isinstance(self.our_value, float)

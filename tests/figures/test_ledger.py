@@ -123,6 +123,8 @@ def test_what_was_trained_has_seeds_and_what_was_not_has_none_to_count() -> None
         ("figure 3 left: slower (share of seeds)", "figure 3"),
         ("figure 11 and Lemma 1: stable", "figure 11"),
         ("section 2.4: slope", "section 2.4"),
+        ("on table 5: SNGAN", "table 5"),
+        ("figures 16 and 17: samples", "figures 16 and 17"),
         ("figure 6, on digits: divergence", "figure 6"),
         ("table in appendix A.2: FID, B", "table in appendix A.2"),
         ("Wasserstein distance, example: W(P, Q)", "Wasserstein distance, example"),
