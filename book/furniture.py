@@ -23,6 +23,7 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 from mdit_py_plugins.front_matter import front_matter_plugin
 
 from book.offline import loads_of_page
+from book.quotes import check_quotes
 
 ENDING = ["What this does not explain", "Summary", "Exercises", "References"]
 CARD_TIME = re.compile(r"\*\*Quick runtime\.\*\*\s+(\d+(?:\.\d+)?) s on two cores")
@@ -53,6 +54,7 @@ def problems(text: Path, notebook: Path, bibliography: Path) -> list[str]:
         *check_exercises(parts),
         *check_citations(source, parts, keys),
         *check_pictures(source),
+        *check_quotes(source),
         *check_cells(chapter),
     ]
     if notebook.exists():  # whether it exists and agrees with its text is the pair check's business
