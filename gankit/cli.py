@@ -11,10 +11,10 @@ import torch
 
 import gankit
 from gankit.checkpoints import CheckpointError
-from gankit.commands import classifier, evaluate, flags, pack, recipes, sample, train
+from gankit.commands import classifier, evaluate, flags, import_biggan, pack, recipes, sample, train
 from gankit.training import Diverged
 
-COMMANDS = (train, sample, evaluate, recipes, classifier, pack)
+COMMANDS = (train, sample, evaluate, recipes, classifier, pack, import_biggan)
 
 EXAMPLES = """\
 examples:

@@ -18,6 +18,7 @@ from torch import nn
 
 from gankit import data as datasets
 from gankit import models
+from gankit.dataset import Dataset
 from gankit.device import PRECISIONS
 from gankit.ensemble import pair
 from gankit.losses import losses
@@ -201,6 +202,12 @@ class Recipe:
         data = datasets.load(self.data, root=root, size=self.size, download=download)
         networks = partial(self.networks, data.shape, n_classes=data.n_classes)
         G, D = networks(seeds[0]) if len(seeds) == 1 else pair(networks, seeds)
+        return self.trainer(G, D, data, seeds, device=device)
+
+    def trainer(
+        self, G: nn.Module, D: nn.Module, data: Dataset, seeds: Sequence[int] = (0,), *, device: str = "auto"
+    ) -> Trainer:
+        """The run on given networks and data; the other arguments are those of `build`."""
         g_optimizer, d_optimizer = self.optimizers()
         return Trainer(
             G,

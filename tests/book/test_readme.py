@@ -44,7 +44,7 @@ def test_the_commands_for_researchers_are_commands() -> None:
     from gankit.cli import main
 
     text = (ROOT / "README.md").read_text("utf-8")
-    for command in re.findall(r"^gankit (\w+)", text, flags=re.MULTILINE):
+    for command in re.findall(r"^gankit ([\w-]+)", text, flags=re.MULTILINE):
         with pytest.raises(SystemExit) as stop:
             main([command, "--help"])
         assert stop.value.code == 0

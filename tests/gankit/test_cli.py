@@ -26,7 +26,7 @@ from gankit import checkpoints, classifier, cli, plotting
 from gankit.metrics import evaluate, evaluate_points, features
 from gankit.recipes import Recipe, recipes
 
-COMMANDS = ("train", "sample", "evaluate", "recipes", "classifier", "pack", "verify")
+COMMANDS = ("train", "sample", "evaluate", "recipes", "classifier", "pack", "verify", "import-biggan")
 FLAGS = [f.name for f in dataclasses.fields(Recipe) if f.name not in ("name", "about", "paper")]
 # Eight steps of a narrow network, with checkpoints at 2, 4, 6 and 8.
 SHORT = (
