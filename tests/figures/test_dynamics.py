@@ -1,6 +1,5 @@
 """The figures of the LeakyEMA paper's theory and of the lecture's divergences."""
 
-import json
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +16,7 @@ from figures.leakyema import (
 )
 from figures.lecture import earth_mover, parallel_lines, single_gaussian
 from figures.provenance import load
+from tests.figures.stored import assert_drawn, assert_shaped_alike
 from toy.dirac import GAMES, max_real_part
 from toy.gaussians import Choices, Run
 
@@ -45,10 +45,7 @@ def results() -> dict[str, dict[str, Any]]:
 def test_results_are_json_and_shaped_like_the_committed_ones(
     name: str, results: dict[str, dict[str, Any]]
 ) -> None:
-    fresh, committed = results[name], load(name)
-    json.dumps(fresh, allow_nan=False)
-    assert set(fresh) == set(committed)
-    assert set(fresh["provenance"]) == set(committed["provenance"])
+    assert_shaped_alike(results[name], load(name))
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -56,12 +53,7 @@ def test_results_are_json_and_shaped_like_the_committed_ones(
 def test_figures_are_drawn_with_labelled_axes(
     name: str, source: str, results: dict[str, dict[str, Any]]
 ) -> None:
-    figure = SMALL[name][0].draw(results[name] if source == "fresh" else load(name))
-    labelled = [ax for ax in figure.axes if ax.get_xlabel() or ax.get_ylabel()]
-    assert labelled
-    assert all(ax.get_xlabel() or ax.get_label() == "<colorbar>" for ax in figure.axes)
-    figure.canvas.draw()
-    plt.close(figure)
+    assert_drawn(SMALL[name][0].draw(results[name] if source == "fresh" else load(name)))
 
 
 def test_deterministic_results_are_reproduced() -> None:
