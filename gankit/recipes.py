@@ -63,7 +63,7 @@ def _table() -> RecipeTable:
     add(
         "incremental-biggan-cifar10",
         "Boosting Generative Networks for Incremental Learning, appendix A.1: the BigGAN of tables 1 to 3, with "
-        "skip-z, a shared embedding and orthogonal regularisation; the best generator of the run is kept. The "
+        "skip-z, a shared embedding and orthogonal regularisation; the best generator of the run is kept (--best). The "
         "paper prints neither the width nor the strength of the regularisation (BigGAN's 1e-4), nor n_dis, Adam's "
         "betas and the averaging (those of the BigGAN authors' script for CIFAR-10)",
         paper="incremental A.1",

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from pathlib import Path
 
-import torch
-
-from gankit import checkpoints, classifier, data, distributed, metrics
-from gankit.commands import flags, runs
+from gankit import checkpoints, data, distributed, metrics
+from gankit.commands import flags, runs, spaces
 from gankit.data import Dataset
-from gankit.metrics import FeatureSpace, features
 from gankit.training import Trainer
 
 EVALUATING = """\
@@ -30,9 +26,6 @@ The error is the standard error over other samples of the same network; seeds di
 Several GPUs or processes share the work and give the same scores:
   torchrun --nproc-per-node 8 -m gankit evaluate runs/a -n 50000
 """
-
-PIXEL_REFERENCES = 10_000
-"""How many real images pixels are compared with if nothing is said, drawn at random."""
 
 
 def add(commands: flags.Commands) -> None:
@@ -53,13 +46,7 @@ def add(commands: flags.Commands) -> None:
         "-n", "--n", type=flags.positive, default=5_000, help="number of samples (default: %(default)s)"
     )
     command.add_argument("--metrics", nargs="+", metavar="NAME", help="what to measure, see below")
-    command.add_argument(
-        "--features",
-        choices=("auto", "pixels", "classifier", "inception"),
-        default="auto",
-        help="space to compare in, see below (default: %(default)s)",
-    )
-    command.add_argument("--weights", type=Path, help="file of the Inception weights")
+    spaces.add(command)
     command.add_argument(
         "--download", action="store_true", help="fetch the Inception weights if they are missing"
     )
@@ -69,7 +56,8 @@ def add(commands: flags.Commands) -> None:
     command.add_argument(
         "--n-real",
         type=flags.positive,
-        help=f"compare with a random choice of so many real images (default: all, or {PIXEL_REFERENCES:,} for pixels)",
+        help="compare with a random choice of so many real images (default: all, or "
+        f"{spaces.PIXEL_REFERENCES:,} for pixels)",
     )
     command.add_argument("--k", type=flags.positive, default=5, help="neighbours (default: %(default)s)")
     command.add_argument(
@@ -91,9 +79,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     with distributed.processes(device):
         run = runs.load_run(arguments)
         reference, split = _reference(run, arguments)
-        space = _space(run, reference, arguments)
-        # A Frechet distance of pixels costs the number of images times d^2.
-        n_real = arguments.n_real or (PIXEL_REFERENCES if space.name == "pixels" else len(reference))
+        space = spaces.of_run(run, reference, arguments)
+        n_real = spaces.n_real(space, reference, arguments.n_real)
         scores = metrics.evaluate(
             runs.sampler(run, arguments),
             reference,
@@ -149,22 +136,3 @@ def _reference(run: Trainer, arguments: argparse.Namespace) -> tuple[Dataset, st
     return data.load(
         name, root=arguments.root, size=run.recipe["size"], split=arguments.split
     ), arguments.split
-
-
-def _space(run: Trainer, reference: Dataset, arguments: argparse.Namespace) -> FeatureSpace:
-    """The feature space that `--features` names."""
-    name = run.recipe["data"]  # not the name of the data: a folder may be called digits, too
-    kind = arguments.features
-    if kind == "inception":
-        return features.inception(arguments.weights, download=arguments.download)
-    if kind == "classifier" or (kind == "auto" and name.removeprefix("stacked-") in classifier.RECIPES):
-        _train_missing_classifier(name.removeprefix("stacked-"), run, arguments)
-        return features.classifier(name, root=arguments.root)
-    return features.pixels(reference)
-
-
-def _train_missing_classifier(name: str, run: Trainer, arguments: argparse.Namespace) -> None:
-    if distributed.rank() == 0 and not classifier.cache_path(name, arguments.root).exists():
-        print(f"training the {name} classifier, once", file=sys.stderr)
-        classifier.train_and_cache(name, arguments.root, run.device, progress=not arguments.quiet)
-    distributed.gather(torch.zeros(1, device=run.device))  # the others wait here until it is there

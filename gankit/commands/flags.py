@@ -61,6 +61,9 @@ def reading() -> Parser:
     reading = Parser(add_help=False)
     reading.add_argument("folder", type=Path, help="folder of a run")
     reading.add_argument(
+        "--best", action="store_true", help="the checkpoint that `train --best` kept, not the newest"
+    )
+    reading.add_argument(
         "--network",
         choices=("teacher", "generator"),
         default="teacher",

@@ -19,12 +19,13 @@ from gankit.training import Trainer, pick_device
 
 
 def load_run(arguments: argparse.Namespace) -> Trainer:
-    """The run in a folder, at its newest checkpoint."""
-    found = checkpoints.latest(arguments.folder)
+    """The run in a folder, at its newest checkpoint or at its best one."""
+    folder = arguments.folder
+    found = folder / checkpoints.BEST if arguments.best else checkpoints.latest(folder)
     if found is None:
-        runs = sorted({str(path.parent) for path in arguments.folder.glob("*/checkpoint-*.pt")})
+        runs = sorted({str(path.parent) for path in folder.glob("*/checkpoint-*.pt")})
         hint = f"did you mean {' or '.join(runs[:3])}?" if runs else "`gankit train ... --out` writes one"
-        raise CheckpointError(f"there is no checkpoint in {arguments.folder}; {hint}")
+        raise CheckpointError(f"there is no checkpoint in {folder}; {hint}")
     recipe, seeds = stored_recipe(found)
     return recipe.build(seeds, root=arguments.root, device=arguments.device).load(found)
 

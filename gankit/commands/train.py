@@ -9,9 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gankit import checkpoints, distributed
-from gankit.commands import flags, runs
+from gankit import checkpoints, distributed, metrics
+from gankit.commands import flags, runs, spaces
 from gankit.recipes import Recipe, recipes
+from gankit.training import Trainer
+
+DISTANCES = ("fd", "kd", "intra_fd", "class_divergence", "mode_divergence", "mode_kl", "stacked_kl")
+"""The metrics of which less is better."""
 
 
 def add(commands: flags.Commands) -> None:
@@ -53,6 +57,24 @@ def add(commands: flags.Commands) -> None:
         help="steps between checkpoints (default: %(default)s)",
     )
     command.add_argument("--download", action="store_true", help="fetch the dataset if it is missing")
+    best = command.add_argument_group("the best checkpoint")
+    best.add_argument(
+        "--best",
+        choices=DISTANCES,
+        help="measure the averaged generator while it trains, log that, and keep the checkpoint at which it was "
+        f"lowest as {checkpoints.BEST}",
+    )
+    best.add_argument(
+        "--best-every",
+        type=flags.positive,
+        default=1_000,
+        metavar="STEPS",
+        help="steps between two measurements (default: %(default)s)",
+    )
+    best.add_argument(
+        "--best-n", type=flags.positive, default=5_000, help="samples of each (default: %(default)s)"
+    )
+    spaces.add(best)
     group = command.add_argument_group("fields of the recipe")
     for f in fields():
         group.add_argument(
@@ -106,14 +128,30 @@ def train(arguments: argparse.Namespace) -> None:
             return
         if distributed.rank() == 0:
             runs.write_json(out / "recipe.json", run.recipe)
+        watched = {} if arguments.best is None else _watched(run, arguments)
         run.fit(
             left,
             out=out,
+            **watched,
             log_every=arguments.log_every,
             save_every=arguments.save_every,
             progress=not arguments.quiet,
         )
         say(f"{out}: step {run.steps:,}, checkpoint-{run.steps:08d}.pt, log log.jsonl")
+
+
+def _watched(run: Trainer, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `Trainer.fit` needs to keep the best checkpoint."""
+    space = spaces.of_run(run, run.data, arguments)
+    metric = metrics.METRICS[arguments.best]
+    known = metrics.reference(
+        run.data, space, n=spaces.n_real(space, run.data), device=run.device, progress=not arguments.quiet
+    )
+    return {
+        "callback": metrics.watch(known, [arguments.best], n=arguments.best_n),
+        "callback_every": arguments.best_every,
+        "best": space.title(metric.title) if metric.titled_by_space else metric.title,
+    }
 
 
 def fields() -> list[dataclasses.Field]:

@@ -248,6 +248,26 @@ def test_a_damaged_recipe_json_harms_nothing(gankit, done):
     assert json.loads((done / "recipe.json").read_text()) == json.loads(before) | {"steps": 10}
 
 
+def test_the_best_checkpoint_is_kept_and_read(gankit, tmp_path, quick_judge):
+    """It is the lowest of the log; a watched run trains as an unwatched one does."""
+    run, plain = tmp_path / "run", tmp_path / "plain"
+    watched = ("--best", "fd", "--best-every", 2, "--best-n", 60, "--lr", 0.01)
+    assert gankit("train", "ns-digits", "--out", run, *SHORT, *watched).status == 0
+    measured = {row["step"]: row["FD[digits classifier]"] for row in rows(run)}
+    assert list(measured) == [2, 4, 6, 8]
+    best = checkpoints.read(run / "best.pt")["step"]
+    assert measured[best] == min(measured.values())
+    assert gankit("evaluate", run, "--best", "-n", 60, "--metrics", "fd", "--quiet").status == 0
+    result = json.loads((run / "evaluation.json").read_text())
+    assert result["step"] == best
+    assert result["scores"]["FD[digits classifier]"] == pytest.approx(measured[best], rel=1e-5)
+    assert f"at step {best}" in gankit("sample", run, "--best", "-n", 4).out
+    gankit("train", "ns-digits", "--out", plain, *SHORT, "--lr", 0.01)
+    a, b = (checkpoints.read(checkpoints.latest(folder)) for folder in (run, plain))
+    assert all(torch.equal(a["G"][key], b["G"][key]) for key in a["G"])
+    refused(gankit("sample", plain, "--best"), "there is no checkpoint", "best.pt")
+
+
 # --- Sampling ---------------------------------------------------------------------------------------------------
 
 
@@ -442,7 +462,7 @@ def test_a_folder_of_pictures_is_measured_by_its_pixels(gankit, tmp_path, pictur
 
 def test_the_references_of_a_large_folder_are_a_random_choice(gankit, tmp_path, picture_folder, monkeypatch):
     """The first ones of a folder would be those of its first class."""
-    monkeypatch.setattr(cli.evaluate, "PIXEL_REFERENCES", 40)
+    monkeypatch.setattr(cli.evaluate.spaces, "PIXEL_REFERENCES", 40)
     run = tmp_path / "run"
     gankit("train", "ns-digits", "--data", picture_folder, "--out", run, *SHORT)
     assert gankit("evaluate", run, "-n", 50).status == 0

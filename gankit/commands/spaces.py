@@ -1,0 +1,53 @@
+"""The feature space that commands measure in."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from gankit import classifier, distributed
+from gankit.data import Dataset
+from gankit.metrics import FeatureSpace, features
+from gankit.training import Trainer
+
+PIXEL_REFERENCES = 10_000
+"""How many real images pixels are compared with if nothing is said, drawn at random."""
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """The flags that choose a space."""
+    command.add_argument(
+        "--features",
+        choices=("auto", "pixels", "classifier", "inception"),
+        default="auto",
+        help="space to compare in: see `gankit evaluate --help` (default: %(default)s)",
+    )
+    command.add_argument("--weights", type=Path, help="file of the Inception weights")
+
+
+def of_run(run: Trainer, reference: Dataset, arguments: argparse.Namespace) -> FeatureSpace:
+    """The feature space that `--features` names."""
+    name = run.recipe["data"]  # not the name of the data: a folder may be called digits, too
+    kind = arguments.features
+    if kind == "inception":
+        return features.inception(arguments.weights, download=arguments.download)
+    if kind == "classifier" or (kind == "auto" and name.removeprefix("stacked-") in classifier.RECIPES):
+        _train_missing_classifier(name.removeprefix("stacked-"), run, arguments)
+        return features.classifier(name, root=arguments.root)
+    return features.pixels(reference)
+
+
+def n_real(space: FeatureSpace, reference: Dataset, asked: int | None = None) -> int:
+    """How many real images to compare with."""
+    # A Frechet distance of pixels costs the number of images times d^2.
+    return asked or (PIXEL_REFERENCES if space.name == "pixels" else len(reference))
+
+
+def _train_missing_classifier(name: str, run: Trainer, arguments: argparse.Namespace) -> None:
+    if distributed.rank() == 0 and not classifier.cache_path(name, arguments.root).exists():
+        print(f"training the {name} classifier, once", file=sys.stderr)
+        classifier.train_and_cache(name, arguments.root, run.device, progress=not arguments.quiet)
+    distributed.gather(torch.zeros(1, device=run.device))  # the others wait here until it is there
