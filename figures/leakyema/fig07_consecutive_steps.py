@@ -97,7 +97,9 @@ def draw(result: dict[str, Any]) -> Figure:
         right.plot([i - 0.3, i + 0.3], [np.median(values)] * 2, color=runs.LEAKY, lw=2)
     right.axhline(1, color="black", lw=0.8, ls=":")
     right.set_xticks([0, 1], ["movement", "movement\nover spread"])
-    right.set(ylabel="LeakyEMA over conventional", ylim=(0, None), xlim=(-0.6, 1.6))
+    right.set(
+        xlabel="after 1.5 N, each seed", ylabel="LeakyEMA over conventional", ylim=(0, None), xlim=(-0.6, 1.6)
+    )
     return figure
 
 

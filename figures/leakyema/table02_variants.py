@@ -69,7 +69,7 @@ def draw(result: dict[str, Any]) -> Figure:
     figure, axes = plt.subplots(1, 3, figsize=(10, 3.8), width_ratios=[1.4, 1, 1])
     for ax, (key, label) in zip(axes, keys.items(), strict=True):
         runs.draw_ends(ax, {LABELS[name]: result[name] for name in result["names"]}, key)
-        ax.set_ylabel(label)
+        ax.set(xlabel="what replaces real samples", ylabel=label)
     axes[0].set_yscale("log")
     return figure
 
