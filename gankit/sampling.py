@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,10 +24,18 @@ class Streams:
         lead: (S,) to draw for S replicas, () for one plain run.
         device: where the numbers are drawn. A stream on a GPU differs from one on a CPU.
         name: streams of different names are independent, also at the same seed.
+        part: (r, P): of P processes this is number r. All of them draw the rows of all, from the same streams, and
+            each keeps every P-th. So P processes have the numbers of one that draws P times as many, whatever P is,
+            and a run may go on with another number of processes.
     """
 
     def __init__(
-        self, seeds: Sequence[int], lead: tuple[int, ...], device: torch.device | str, name: str = "train"
+        self,
+        seeds: Sequence[int],
+        lead: tuple[int, ...],
+        device: torch.device | str,
+        name: str = "train",
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         if any(seed < 0 for seed in seeds):
             raise ValueError(f"seeds must be at least 0, got {tuple(seeds)}")
@@ -36,6 +44,7 @@ class Streams:
         self.generators = [torch.Generator(device=device).manual_seed(_mix(seed, name)) for seed in unique]
         self._rows = [unique.index(int(seed)) for seed in seeds]
         self.device = torch.device(device)
+        self.part = part
 
     def each(self, draw) -> Tensor:
         """Stack `draw(generator)` over the seeds: shape `[...]` becomes `[S, ...]`, or stays for a plain run."""
@@ -44,17 +53,25 @@ class Streams:
         drawn = [draw(generator) for generator in self.generators]
         return torch.stack([drawn[row] for row in self._rows])
 
-    def normal(self, *shape: int) -> Tensor:
-        """Standard normal numbers `[*lead, *shape]`, float32."""
-        return self.each(lambda g: torch.randn(shape, generator=g, device=self.device))
+    def rows(self, n: int, draw: Callable[[int, torch.Generator], Tensor]) -> Tensor:
+        """n rows for each seed, `[*lead, n, ...]`: this process's part of what `draw(rows, generator)` gives."""
+        r, processes = self.part
+        drawn = self.each(lambda g: draw(n * processes, g))
+        if processes == 1:
+            return drawn
+        return drawn[(slice(None),) * len(self.lead) + (slice(r, None, processes),)]
 
-    def uniform(self, *shape: int) -> Tensor:
-        """Uniform numbers in [0, 1), `[*lead, *shape]`, float32."""
-        return self.each(lambda g: torch.rand(shape, generator=g, device=self.device))
+    def normal(self, n: int, *shape: int) -> Tensor:
+        """Standard normal numbers `[*lead, n, *shape]`, float32."""
+        return self.rows(n, lambda n, g: torch.randn((n, *shape), generator=g, device=self.device))
 
-    def integers(self, high: int, *shape: int) -> Tensor:
-        """Whole numbers in 0..high-1, `[*lead, *shape]`, int64."""
-        return self.each(lambda g: torch.randint(high, shape, generator=g, device=self.device))
+    def uniform(self, n: int, *shape: int) -> Tensor:
+        """Uniform numbers in [0, 1), `[*lead, n, *shape]`, float32."""
+        return self.rows(n, lambda n, g: torch.rand((n, *shape), generator=g, device=self.device))
+
+    def integers(self, high: int, n: int, *shape: int) -> Tensor:
+        """Whole numbers in 0..high-1, `[*lead, n, *shape]`, int64."""
+        return self.rows(n, lambda n, g: torch.randint(high, (n, *shape), generator=g, device=self.device))
 
     def state_dict(self) -> dict[str, list[Tensor]]:
         """The generators' states, for a checkpoint."""

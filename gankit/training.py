@@ -8,6 +8,10 @@
 
 The clock is the generator step. Nothing in a step waits for the device: costs and statistics stay there until
 they are logged.
+
+Started by `torchrun`, P processes share each minibatch out: every P-th row is a process's own. Gradients, costs, batch
+norm's statistics and the means inside a cost are those of the whole minibatch, so P processes train as one would, and
+a run may go on with another number of them. Process 0 writes the files.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from gankit import checkpoints
+from gankit import checkpoints, distributed
 from gankit.data import Dataset
 from gankit.device import autocast, channels_last, pick_device, threads_for
 from gankit.ensemble import Ensemble, lead_shape
@@ -54,7 +58,7 @@ class Trainer:
         data: what to imitate; moved to the device once.
         loss: a name from `gankit.losses.losses`, a `Loss`, or a sequence of S of them, one per replica.
         seed: seed of z and of the order of the data. An ensemble uses its own seeds.
-        batch_size: samples of each kind in a minibatch, N.
+        batch_size: samples of each kind in a minibatch, N; of P processes, each has N / P of them.
         n_dis: discriminator steps per generator step.
         accumulate: minibatches whose gradients are averaged for one step of an optimiser, for batches that do not fit
             into memory. A cost that rescales a minibatch (MM-nsat) rescales each of them on its own.
@@ -76,6 +80,9 @@ class Trainer:
 
     Raises:
         ValueError: if the networks, the data and the cost do not fit together; the message says which.
+
+    Several processes: `Leak` replaces `round(beta N / P)` samples in each, `most-realistic` picks in each the best of
+    its own, and DRAGAN's noise has the spread of each one's samples. All processes must make the same calls, since they wait for each other; a callback is called in all.
     """
 
     def __init__(
@@ -109,7 +116,9 @@ class Trainer:
         self.lead = lead_shape(G)
         self.loss = _as_loss(loss, self.lead)
         self.seeds = G.seeds if isinstance(G, Ensemble) else (seed,)
-        self.streams = Streams(self.seeds, self.lead, self.device)
+        part = (distributed.rank(), distributed.world_size())
+        self.streams = Streams(self.seeds, self.lead, self.device, part=part)
+        self.own_batch_size = batch_size // distributed.world_size()
         self.batch_size, self.n_dis, self.accumulate = batch_size, n_dis, accumulate
         self.precision = precision
         autocast(self.device, precision)  # refuses an unknown one here, not in the first step
@@ -189,17 +198,19 @@ class Trainer:
         }
 
     def _accumulated(self, gradient: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What `gradient` returns for one minibatch, averaged over `accumulate` of them."""
+        """What `gradient` returns for one minibatch, averaged over `accumulate` of them and over the processes."""
         total = gradient()
         for _ in range(self.accumulate - 1):
             for key, value in gradient().items():
                 total[key] = torch._foreach_add(total[key], value) if key in GRADIENTS else total[key] + value
-        if self.accumulate == 1:
-            return total
-        return {
-            key: torch._foreach_div(value, self.accumulate) if key in GRADIENTS else value / self.accumulate
-            for key, value in total.items()
-        }
+        if self.accumulate > 1:
+            total = {
+                key: torch._foreach_div(value, self.accumulate)
+                if key in GRADIENTS
+                else value / self.accumulate
+                for key, value in total.items()
+            }
+        return _over_processes(total)
 
     def step(self) -> dict[str, Tensor]:
         """`n_dis` discriminator updates and one generator update.
@@ -216,13 +227,13 @@ class Trainer:
 
     def draw_latents(self) -> tuple[Tensor, Tensor | None]:
         """z `[*lead, N, z_dim]` and, for a conditional generator, labels `[*lead, N]`."""
-        z = self.streams.normal(self.batch_size, self.G.z_dim)
+        z = self.streams.normal(self.own_batch_size, self.G.z_dim)
         n_classes = getattr(self.G, "n_classes", 0)
-        return z, self.streams.integers(n_classes, self.batch_size) if n_classes else None
+        return z, self.streams.integers(n_classes, self.own_batch_size) if n_classes else None
 
     def draw_data(self) -> tuple[Tensor, Tensor]:
         """A minibatch of real samples `[*lead, N, *shape]` with labels, drawn with replacement."""
-        x, labels = self.data.batch(self.streams.each(lambda g: self.data.draw(self.batch_size, g)))
+        x, labels = self.data.batch(self.streams.rows(self.own_batch_size, self.data.draw))
         return x.to(self.g_params[0].dtype), labels
 
     def score_pair(
@@ -282,6 +293,7 @@ class Trainer:
         Raises:
             Diverged: at the first log row after a cost became NaN or infinite. No checkpoint is written
                 after that point, so the last one is good.
+            Disagreement: if several processes are not at the same point of the same run.
             ValueError: if a number of steps is out of range, or `best` is given without `out` and a callback that
                 returns it.
         """
@@ -299,11 +311,13 @@ class Trainer:
                 raise ValueError(f"{name} must be at least 1 step, got {value}")
         if steps < 0:
             raise ValueError(f"steps must be at least 0, got {steps}")
-        log = checkpoints.Log(Path(out), after=self.steps) if out is not None else None
-        kept = checkpoints.Best(Path(out), best) if best is not None else None
+        self._agree()
+        writes = distributed.rank() == 0
+        log = checkpoints.Log(Path(out), after=self.steps) if out is not None and writes else None
+        kept = checkpoints.Best(Path(out), best) if best is not None and writes else None
         last, unchecked = self.steps + steps, []
         # tqdm's notebook bar does not read its own environment variable.
-        silent = not progress or os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
+        silent = not progress or not writes or os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
         bar = tqdm(total=steps, unit="step", disable=silent)
         self.G.train(), self.D.train()
         with bar, threads_for(self.G, self.D):
@@ -330,7 +344,8 @@ class Trainer:
                         self.save(kept.path)
                 if wants_save:
                     self.save(checkpoints.path_of(Path(out), self.steps))
-                    checkpoints.prune(Path(out), keep=2)
+                    if writes:
+                        checkpoints.prune(Path(out), keep=2)
                 bar.update()
         return self
 
@@ -350,6 +365,24 @@ class Trainer:
     def images(self) -> int:
         """Real images seen by the discriminator, per replica."""
         return self.steps * self.n_dis * self.accumulate * self.batch_size
+
+    def _agree(self) -> None:
+        """Refuse to train with processes that have other settings, data or weights, or are at another step."""
+        if distributed.world_size() == 1:
+            return
+        weights = [x for net in (self.G, self.D, self.teacher) for x in net.state_dict().values()]
+        facts = {
+            "the recipe": json.dumps(self.recipe),
+            "the data": repr(self.data),
+            "the loss": self.loss.name,
+            "the seed": self.seeds,
+            "batch_size": self.batch_size,
+            "n_dis": self.n_dis,
+            "the step": self.steps,
+            "the weights' checksum": distributed.checksum(weights),
+            "the random streams' checksum": distributed.checksum(self.streams.state_dict()["states"]),
+        }
+        distributed.agree(facts)
 
     def _row(self, stats: dict[str, Any]) -> dict[str, Any]:
         norms = {key: gradient_norm(stats.pop(key), self.lead) for key in GRADIENTS}
@@ -393,7 +426,7 @@ class Trainer:
         }
 
     def save(self, path: str | Path) -> None:
-        """Write a checkpoint: to a temporary name first, then renamed.
+        """Write a checkpoint: to a temporary name first, then renamed. Of several processes, process 0 writes it.
 
         Raises:
             Diverged: if a parameter is NaN or infinite; nothing is written.
@@ -404,7 +437,8 @@ class Trainer:
                 raise Diverged(
                     f"a parameter of the {name} is NaN or infinite after step {self.steps}; not saved"
                 )
-        checkpoints.write(self.state_dict(), Path(path))
+        if distributed.rank() == 0:
+            checkpoints.write(self.state_dict(), Path(path))
 
     def load(self, path: str | Path) -> Trainer:
         """Continue from a checkpoint. On a CPU the continued run is bit-identical to an uninterrupted one.
@@ -488,8 +522,28 @@ def _check_fit(run: Trainer) -> None:
         raise ValueError(
             f"G and D must know the {run.data.n_classes} classes of data {run.data.name!r}, got n_classes {classes}"
         )
+    processes = distributed.world_size()
+    if run.batch_size % processes:
+        raise ValueError(f"batch_size must be a multiple of the {processes} processes, got {run.batch_size}")
+    if run.lead and processes > 1:
+        raise ValueError(
+            f"an Ensemble trains in one process, and there are {processes}: start a process for each seed instead"
+        )
     if run.leak is not None:
         run.leak.replaced(0, run.batch_size, run.lead)
+
+
+def _over_processes(stats: dict[str, Any]) -> dict[str, Any]:
+    """A step's statistics and gradients, averaged over the processes in one message."""
+    if distributed.world_size() == 1:
+        return stats
+    lengths = {key: len(value) for key, value in stats.items() if key in GRADIENTS}
+    flat = [x for key, value in stats.items() for x in (value if key in GRADIENTS else [value])]
+    averaged = iter(distributed.means(flat))
+    return {
+        key: [next(averaged) for _ in range(lengths[key])] if key in lengths else next(averaged)
+        for key in stats
+    }
 
 
 def _plain(value: Any) -> Any:

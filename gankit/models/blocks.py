@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gankit import distributed
+
 
 class Generator(nn.Sequential):
     """Layers that map latents z to samples.
@@ -181,6 +183,35 @@ def _upsampled_conv(x: Tensor, conv: nn.Conv2d) -> Tensor:
 # --- Conditioning and attention ----------------------------------------------------------------------------------
 
 
+class BatchNorm2d(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` whose batch, in training, is that of all processes that train together.
+
+    PyTorch's own `SyncBatchNorm` runs on GPUs only, and this on any device. One process alone runs PyTorch's kernel.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or distributed.world_size() == 1:
+            return super().forward(x)
+        h = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        dims = (0, 2, 3)
+        own = torch.stack([h.mean(dims), h.var(dims, correction=0)])
+        means, variances = distributed.stack(own).unbind(1)  # [P, C] each
+        mean = means.mean(0)
+        # The mean square distance from the joint mean, without the cancellation of E[x^2] - E[x]^2.
+        variance = (variances + (means - mean).square()).mean(0)
+        if self.track_running_stats:
+            n = len(means) * h.numel() / h.shape[1]
+            with torch.no_grad():
+                self.num_batches_tracked += 1
+                self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
+                self.running_var.lerp_((variance * (n / (n - 1))).to(self.running_var), self.momentum)
+        scale = torch.rsqrt(variance + self.eps)
+        if self.affine:
+            scale = scale * self.weight
+        h = (h - mean[:, None, None]) * scale[:, None, None]
+        return (h if not self.affine else h + self.bias[:, None, None]).to(x.dtype)
+
+
 class ConditionalBatchNorm2d(nn.Module):
     """Batch normalisation with a gain and a bias for each sample: (1 + gain(c)) (x - mean) / std + bias(c).
 
@@ -194,7 +225,7 @@ class ConditionalBatchNorm2d(nn.Module):
 
     def __init__(self, channels: int, make: Callable[[int], nn.Module]) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.norm = BatchNorm2d(channels, affine=False)
         self.gain = make(channels)
         self.bias = make(channels)
 

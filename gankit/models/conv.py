@@ -8,6 +8,7 @@ import math
 from torch import nn
 
 from gankit.models.blocks import (
+    BatchNorm2d,
     Discriminator,
     Generator,
     Squeeze,
@@ -107,13 +108,13 @@ def dcgan(
         up: list[nn.Module] = [nn.Unflatten(-1, (z_dim, 1, 1))]
         up += [
             nn.ConvTranspose2d(z_dim, channels[-1], 4, bias=False),
-            nn.BatchNorm2d(channels[-1]),
+            BatchNorm2d(channels[-1]),
             nn.ReLU(),
         ]
         for c_in, c_out in zip(channels[:0:-1], channels[-2::-1], strict=True):
             up += [
                 nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(c_out),
+                BatchNorm2d(c_out),
                 nn.ReLU(),
             ]
         up += [nn.ConvTranspose2d(channels[0], shape[0], 4, stride=2, padding=1), nn.Tanh()]
@@ -122,7 +123,7 @@ def dcgan(
         for c_in, c_out in itertools.pairwise(channels):
             down += [
                 nn.Conv2d(c_in, c_out, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(c_out),
+                BatchNorm2d(c_out),
                 nn.LeakyReLU(0.2),
             ]
         down += [nn.Conv2d(channels[-1], 1, 4), nn.Flatten(-3, -1), Squeeze()]

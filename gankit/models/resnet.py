@@ -14,6 +14,7 @@ from functools import partial
 from torch import nn
 
 from gankit.models.blocks import (
+    BatchNorm2d,
     ConditionalBatchNorm2d,
     ConditionalDiscriminator,
     ConditionalGenerator,
@@ -163,7 +164,7 @@ def _unconditional(
     positive(z_dim=z_dim, width=width, d_width=d_width)
     with seeded(seed):
         G = Generator(
-            *generator_layers(plan, shape[0], z_dim, width, nn.Conv2d, nn.Linear, nn.BatchNorm2d),
+            *generator_layers(plan, shape[0], z_dim, width, nn.Conv2d, nn.Linear, BatchNorm2d),
             z_dim=z_dim,
             shape=shape,
         )
@@ -254,7 +255,7 @@ def generator_layers(
         if side == attention:
             layers.append(SelfAttention(c_out, conv))
     last = filters[-1]
-    return [*layers, nn.BatchNorm2d(last), nn.ReLU(), conv(last, channels, 3, padding=1), nn.Tanh()]
+    return [*layers, BatchNorm2d(last), nn.ReLU(), conv(last, channels, 3, padding=1), nn.Tanh()]
 
 
 def discriminator_layers(
