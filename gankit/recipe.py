@@ -190,6 +190,7 @@ class Recipe:
         root: str | Path | None = None,
         download: bool = False,
         device: str = "auto",
+        data: Dataset | None = None,
     ) -> Trainer:
         """The run, ready to `fit`; several seeds make one ensemble run.
 
@@ -198,8 +199,10 @@ class Recipe:
             root: where datasets lie (see `gankit.data.load`).
             download: fetch the dataset if it is missing.
             device: "auto", "cpu", "cuda" or "cuda:N".
+            data: what to train on in place of the data that the recipe names.
         """
-        data = datasets.load(self.data, root=root, size=self.size, download=download)
+        if data is None:
+            data = datasets.load(self.data, root=root, size=self.size, download=download)
         networks = partial(self.networks, data.shape, n_classes=data.n_classes)
         G, D = networks(seeds[0]) if len(seeds) == 1 else pair(networks, seeds)
         return self.trainer(G, D, data, seeds, device=device)

@@ -11,7 +11,6 @@ from torch import nn
 
 from gankit import biggan_import, checkpoints
 from gankit.commands import flags, runs
-from gankit.dataset import Dataset
 from gankit.models.biggan import HierarchicalGenerator
 from gankit.recipes import Recipe, recipes
 
@@ -56,11 +55,10 @@ def import_biggan(arguments: argparse.Namespace) -> None:
         D: nn.Module = biggan_import.load_discriminator(critic)
     else:
         _, D = recipe.networks(teacher.shape, 0, teacher.n_classes)
-    run = recipe.trainer(G, D, _blank(teacher), device="cpu")
+    run = recipe.trainer(G, D, runs.blank_pictures(teacher.shape, teacher.n_classes), device="cpu")
     _check_layers(run.teacher.net, recipe, teacher)
     run.teacher.net.load_state_dict(teacher.state_dict())
     run.steps = arguments.step or (PUBLIC if recipe.size == 128 else recipe.steps)
-    # Its own settings, so that another --out and --steps can go on with it.
     target = checkpoints.path_of(arguments.out, run.steps)
     run.save(target)
     runs.write_json(arguments.out / "recipe.json", run.recipe)
@@ -104,13 +102,6 @@ def _width(G: nn.Module, multiple: int) -> int:
     """ch, from the filters of the last convolution."""
     last = [layer for layer in G.modules() if isinstance(layer, nn.Conv2d)][-1]
     return last.in_channels // multiple
-
-
-def _blank(G: nn.Module) -> Dataset:
-    """Black pictures of the network's shape and classes: a run needs data, and no step is taken on these."""
-    n = G.n_classes
-    images = torch.zeros(1, dtype=torch.uint8).expand(n, *G.shape)
-    return Dataset("blank", images, torch.arange(n), tuple(map(str, range(n))))
 
 
 def _check_layers(net: nn.Module, recipe: Recipe, G: nn.Module) -> None:

@@ -6,20 +6,27 @@ import argparse
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gankit import checkpoints
+from gankit import checkpoints, cost
 from gankit.checkpoints import CheckpointError
+from gankit.data import DataError, Dataset
 from gankit.recipes import Recipe, from_dict
 from gankit.sampling import Sampler
 from gankit.training import Trainer, pick_device
 
 
-def load_run(arguments: argparse.Namespace) -> Trainer:
-    """The run in a folder, at its newest checkpoint or at its best one."""
+def load_run(arguments: argparse.Namespace, *, needs_data: bool = True) -> Trainer:
+    """The run in a folder, at its newest checkpoint or at its best one.
+
+    Args:
+        arguments: of a command with the flags of `flags.reading`.
+        needs_data: False to do without the pictures that it was trained on, if they are not here.
+    """
     folder = arguments.folder
     found = folder / checkpoints.BEST if arguments.best else checkpoints.latest(folder)
     if found is None:
@@ -27,7 +34,30 @@ def load_run(arguments: argparse.Namespace) -> Trainer:
         hint = f"did you mean {' or '.join(runs[:3])}?" if runs else "`gankit train ... --out` writes one"
         raise CheckpointError(f"there is no checkpoint in {folder}; {hint}")
     recipe, seeds = stored_recipe(found)
-    return recipe.build(seeds, root=arguments.root, device=arguments.device).load(found)
+    try:
+        run = recipe.build(seeds, root=arguments.root, device=arguments.device)
+    except DataError:
+        if needs_data or (recipe.size is None and recipe.data not in cost.SHAPES):
+            raise
+        shape, _ = cost.sample_shape(recipe)
+        blank = blank_pictures(shape, _classes(checkpoints.read(found)["G"]))
+        run = recipe.build(seeds, device=arguments.device, data=blank)
+    return run.load(found)
+
+
+def blank_pictures(shape: tuple[int, ...], n_classes: int) -> Dataset:
+    """Black pictures, one of each class: a run needs data, also if no step is taken on them."""
+    images = torch.zeros(1, dtype=torch.uint8).expand(n_classes, *shape)
+    return Dataset("blank", images, torch.arange(n_classes), tuple(map(str, range(n_classes))))
+
+
+def _classes(G: Mapping[str, torch.Tensor]) -> int:
+    """How many classes a stored generator knows; 1 for one that knows of none."""
+    for name, value in G.items():
+        # The shared embedding, or else the first table of gains; an ensemble has a leading dimension, and slashes.
+        if name.replace("/", ".").endswith(("embedding.weight", "norm1.gain.weight")):
+            return value.shape[-2]
+    return 1
 
 
 def stored_recipe(checkpoint: Path) -> tuple[Recipe, tuple[int, ...]]:

@@ -5,13 +5,15 @@ import json
 import pickle
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 import gankit as gk
-from gankit import biggan_import, checkpoints, cli
+from gankit import biggan_import, checkpoints, cli, plotting
 from gankit.biggan_import import (
     as_its_authors_evaluate,
     load_discriminator,
@@ -19,6 +21,7 @@ from gankit.biggan_import import (
     sigma_shortfall,
 )
 from gankit.checkpoints import CheckpointError
+from gankit.commands.runs import blank_pictures
 from gankit.recipes import from_dict
 
 Shapes = dict[str, tuple[int, ...]]
@@ -363,6 +366,13 @@ def write_folder(folder, sizes, names=("G_ema", "G", "D")):
     return folder
 
 
+def runs_of(folder):
+    """The run of a folder, on black pictures."""
+    found = checkpoints.latest(folder)
+    recipe, seeds = from_dict(json.loads(checkpoints.read(found)["recipe"]))
+    return recipe.build(seeds, device="cpu", data=blank_pictures((3, 128, 128), 7)).load(found)
+
+
 def test_an_imported_checkpoint_is_a_run(tmp_path, capsys):
     """Teacher, generator and discriminator are where they belong, and training goes on from them."""
     source = write_folder(tmp_path / "cifar", cifar(2))
@@ -391,6 +401,15 @@ def test_one_file_makes_a_run_with_a_new_discriminator(tmp_path, capsys):
     assert "there is no D.pth: the discriminator starts anew" in out
     assert "written as step 138,000 of biggan-imagenet128, on data photos" in out
     state = checkpoints.read(checkpoints.latest(tmp_path / "run"))
+    assert (
+        cli.main(["sample", str(tmp_path / "run"), "-n", "4", "--root", str(tmp_path)]) == 0
+    )  # without its data
+    assert "4 samples of the averaged generator (teacher) at step 138,000" in capsys.readouterr().out
+    picture = np.asarray(Image.open(tmp_path / "run" / "samples.png"))
+    run = runs_of(tmp_path / "run")
+    tiles = plotting.tile(run.teacher.sample(4), pad=2)
+    zoom = max(1, 512 // len(tiles))
+    assert np.array_equal(picture[::zoom, ::zoom], tiles)
     assert state["teacher"].keys() == {f"net.{key}" for key in state["G"]}
     assert all(torch.equal(state["teacher"][f"net.{key}"], value) for key, value in state["G"].items())
     assert cli.main(["import-biggan", str(path), str(tmp_path / "run")]) == 2

@@ -322,6 +322,21 @@ def test_several_seeds_stand_side_by_side(gankit, tmp_path):
     assert not np.array_equal(tiles[0], tiles[1])
 
 
+@pytest.mark.parametrize(("model", "seeds"), [("conv", [0]), ("projection-gan", [0, 1]), ("biggan", [0, 1])])
+def test_pictures_need_not_be_there_to_be_sampled(gankit, tmp_path, picture_folder, model, seeds):
+    """A run can be sampled on a machine that does not have its data; measuring it needs them."""
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    flags = ("--model", model, "--size", 8, "--depth", "none", "--d-depth", "none", "--z-dim", 12, *SHORT)
+    command = ("train", "ns-digits", "--data", picture_folder, "--out", run, *flags, "--batch-size", 4)
+    assert gankit(*command, "--seed", *seeds).status == 0
+    assert gankit("sample", run, "-n", 4).status == 0
+    with_data = (run / "samples.png").read_bytes()
+    picture_folder.rename(moved)
+    assert gankit("sample", run, "-n", 4).status == 0
+    assert (run / "samples.png").read_bytes() == with_data
+    refused(gankit("evaluate", run, "-n", 20), "there is no folder or .zip file")
+
+
 @pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
 def test_points_are_scattered_one_panel_per_seed(gankit, tmp_path, seeds):
     folder = tmp_path / "run"
