@@ -195,7 +195,7 @@ def compute(seeds: int = 6, steps: int = 400) -> dict[str, Any]:
 def draw_maps(net: nn.Sequential, seed: int = 0) -> Figure:
     """For both photographs: the noisy view, what the network makes of it, and the maps of two pixels each."""
     use_style()
-    figure, axes = plt.subplots(2, 4, figsize=(10, 4.2))
+    figure, axes = plt.subplots(2, 4, figsize=(7.5, 3.3))
     generator = torch.Generator().manual_seed(seed)
     for row, (name, view) in zip(axes, views().items(), strict=True):
         x = noisy(view, generator)[None]
@@ -204,15 +204,15 @@ def draw_maps(net: nn.Sequential, seed: int = 0) -> Figure:
             cleaned = net(x)[0]
         for ax, picture, title in zip(row, (x[0], cleaned), ("noisy", "cleaned"), strict=False):
             ax.imshow(((picture + 1) / 2).clamp(0, 1).permute(1, 2, 0).numpy())
-            ax.set_title(f"{name}, {title}")
+            ax.set_title(f"{name}, {title}", fontsize=9)
         for ax, (i, j) in zip(row[2:], QUERIES[name], strict=True):
             weights = beta[:, (i // 2) * (view.shape[-1] // 2) + j // 2]
             weights = weights.unflatten(0, (view.shape[-2] // 4, view.shape[-1] // 4))
             shown = F.interpolate(weights[None, None], scale_factor=4, mode="nearest")[0, 0]
             # A single bright key would leave the rest of the map dark.
             ax.imshow(shown.numpy(), cmap="viridis", vmin=0, vmax=float(weights.quantile(0.98)))
-            ax.plot(j, i, "P", ms=10, color="white", mec="black")
-            ax.set_title("where + looks")
+            ax.plot(j, i, "P", ms=8, color="white", mec="black")
+            ax.set_title("where + looks", fontsize=9)
     for ax in axes.flat:
         ax.set_axis_off()
     return figure
