@@ -82,7 +82,8 @@ class Trainer:
         ValueError: if the networks, the data and the cost do not fit together; the message says which.
 
     Several processes: `Leak` replaces `round(beta N / P)` samples in each, `most-realistic` picks in each the best of
-    its own, and DRAGAN's noise has the spread of each one's samples. All processes must make the same calls, since they wait for each other; a callback is called in all.
+    its own, and DRAGAN's noise has the spread of each one's samples. All processes must make the same calls, since
+    they wait for each other; a callback is called in all.
     """
 
     def __init__(
