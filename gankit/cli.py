@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"gankit: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("gankit: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("gankit: stopped; the same command goes on from what is saved", file=sys.stderr)
         return 130
     except (RuntimeError, MemoryError) as error:
         # PyTorch has a type of its own for a full GPU, and none for a full main memory.

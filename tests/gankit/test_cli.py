@@ -236,7 +236,7 @@ def test_ctrl_c_says_how_to_go_on(gankit, tmp_path, monkeypatch):
 
     monkeypatch.setattr(gk.Trainer, "fit", interrupted)
     outcome = gankit("train", "ns-digits", "--out", tmp_path / "run", *SHORT)
-    refused(outcome, "goes on from the last checkpoint", status=130)
+    refused(outcome, "goes on from what is saved", status=130)
 
 
 def test_a_damaged_recipe_json_harms_nothing(gankit, done):

@@ -235,11 +235,20 @@ def test_nothing_to_pack_is_refused(tmp_path):
 # --- Interrupted ------------------------------------------------------------------------------------------------
 
 
-def test_killed_half_way_and_started_again_the_bytes_are_the_same(tmp_path):
+def test_killed_half_way_and_started_again_the_bytes_are_the_same(tmp_path, blocks_of_four):
     """SIGKILL, processes that decode included, and a damaged picture among the others."""
-    files = photographs(9 * BLOCK)
+    blocks = 300
+    files = photographs(4 * blocks)
     path = write(tmp_path / "pets", files | {"cat/0000.jpg": files["cat/0000.jpg"][:50]}, "zip")
-    command = [sys.executable, "-m", "gankit", "pack", str(path), str(tmp_path / "killed"), "--size", "24"]
+    script = tmp_path / "pack.py"  # the command with this test's blocks
+    script.write_text(
+        "import sys\n"
+        "from gankit import cli, packed, packing\n"
+        "packed.BLOCK = packing.BLOCK = 4\n"
+        "if __name__ == '__main__':\n"
+        "    sys.exit(cli.main())\n"
+    )
+    command = [sys.executable, str(script), "pack", str(path), str(tmp_path / "killed"), "--size", "48"]
     process = subprocess.Popen([*command, "--workers", "2", "--quiet"], stdout=subprocess.DEVNULL)
     journal = tmp_path / ".killed.partial" / "done.jsonl"
     deadline = time.monotonic() + 120
@@ -251,14 +260,14 @@ def test_killed_half_way_and_started_again_the_bytes_are_the_same(tmp_path):
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "killed").exists()
     done = len(journal.read_text().split("\n")) - 1
-    assert 1 <= done < 9
+    assert 1 <= done < blocks
 
     decoded = []
-    source = packing.from_files(path, size=24)
+    source = packing.from_files(path, size=48)
     again = packing.Source(**vars(source) | {"decode": lambda m: decoded.append(m) or source.decode(m)})
     packing.pack(again, tmp_path / "killed", workers=1, progress=False)
-    assert len(decoded) <= (9 - done + 1) * BLOCK  # what was done is not done again
-    pack(path, tmp_path / "whole", size=24)
+    assert 0 < len(decoded) <= 4 * (blocks - done + 1)  # what was done is not done again
+    pack(path, tmp_path / "whole", size=48)
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
     assert not journal.exists()
 
@@ -346,6 +355,16 @@ def test_a_full_disk_is_said_before_decoding(tmp_path, monkeypatch):
         pack(path, tmp_path / "out", size=64)
 
 
+def test_ctrl_c_says_how_to_go_on_and_the_pack_is_finished(tmp_path, capsys, blocks_of_four, monkeypatch):
+    path, out = write(tmp_path / "in", photographs(9)), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(packing._Job, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert gankit("pack", path, out, "--size", 8, "--quiet") == 130
+    assert "the same command goes on from what is saved" in capsys.readouterr().err
+    assert gankit("pack", path, out, "--size", 8, "--quiet") == 0
+    assert same(data.load(out), data.load(path, size=8))
+
+
 def test_what_is_already_there_is_left_alone(tmp_path):
     path = write(tmp_path / "in", photographs(5))
     header = pack(path, tmp_path / "out")
@@ -430,6 +449,38 @@ def test_training_on_a_pack_is_training_on_the_folder(made, tmp_path):
 
     a, b = run(made), run(tmp_path / "in")
     assert all(torch.equal(x, y) for x, y in zip(a.G.parameters(), b.G.parameters(), strict=True))
+
+
+@pytest.mark.full
+def test_two_processes_train_on_a_pack_as_one_does(made, tmp_path):
+    """Both map the same file; torchrun starts them."""
+    command = [
+        "train",
+        "ns-digits",
+        "--data",
+        str(made),
+        "--width",
+        "8",
+        "--steps",
+        "5",
+        "--quiet",
+        "--device",
+        "cpu",
+    ]
+    two = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "gankit",
+    ]
+    for start, out in (([sys.executable, "-m", "gankit"], "one"), (two, "two")):
+        subprocess.run([*start, *command, "--out", str(tmp_path / out)], check=True, capture_output=True)
+    one, two = (gk.checkpoints.read(tmp_path / out / "checkpoint-00000005.pt")["G"] for out in ("one", "two"))
+    assert all(torch.allclose(one[key], two[key], atol=1e-5) for key in one)
 
 
 def test_a_batch_reads_its_rows_and_leaves_the_rest_on_disk(tmp_path):
