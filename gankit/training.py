@@ -350,6 +350,32 @@ class Trainer:
                 bar.update()
         return self
 
+    def compile(self, **settings: Any) -> Trainer:
+        """Let `torch.compile` rewrite the three networks, in place; to be called before `fit`.
+
+        It joins the operations between convolutions, and compiling takes minutes. Where a step is nearly all
+        convolutions there is little to gain: `tests/bench/bench_step.py` shows how much. On a CPU a step of SNGAN-32
+        with 64 filters became 1.13 times faster.
+
+        Args:
+            settings: of `torch.compile` (`mode`, `backend`).
+
+        Returns:
+            The trainer itself.
+
+        Raises:
+            ValueError: for an Ensemble, which `vmap` runs, or with penalties of the slope, whose gradient of a gradient
+                compiled networks do not have.
+        """
+        if self.lead or self.penalties:
+            what = "an Ensemble" if self.lead else f"penalties of the slope ({self.penalties[0]})"
+            raise ValueError(
+                f"compile works for plain networks without penalties of the slope, and this run has {what}"
+            )
+        for net in (self.G, self.D, self.teacher.net):
+            net.compile(**settings)
+        return self
+
     def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps `[T]` and logged values `[T]` or `[T, S]` of one quantity.
 

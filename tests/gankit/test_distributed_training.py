@@ -118,6 +118,28 @@ def test_the_processes_have_different_parts_of_the_minibatch(two):
         assert torch.equal(two[rank]["x"], x[rank::2])
 
 
+def watched(out: Path) -> gk.Trainer:
+    G, D = gk.models.mlp(DIGITS.shape, z_dim=8, depth=3, width=16)
+    run = gk.Trainer(G, D, DIGITS, batch_size=16, device="cpu")
+    watch = gk.metrics.watch(DIGITS, ["fd"], n=60)
+    return run.fit(
+        4, out=out, callback=watch, callback_every=1, save_every=1, best="FD[pixels]", progress=False
+    )
+
+
+def test_metrics_are_shared_out_and_one_process_writes_the_files(two, tmp_path):
+    together, folder = two[0]["watched"], Path(two[0]["folder"])
+    alone = watched(tmp_path)
+    name = "FD[pixels]"
+    assert together == two[1]["watched"] == pytest.approx(alone.curve(name)[1].tolist(), rel=1e-4)
+    best = checkpoints.read(folder / checkpoints.BEST)
+    assert best["step"] == 1 + together.index(min(together))
+    assert [row[name] for row in log_of(folder)] == together
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "best.pt", "checkpoint-00000003.pt", "checkpoint-00000004.pt", "log.jsonl",
+    ]  # fmt: skip
+
+
 def test_without_joint_statistics_the_runs_would_differ(two):
     """The comparison above sees what it is for: means over processes, in the cost and in batch norm."""
     alone = {case: trained(case) for case in ("mm-nsat", "batch norm")}
@@ -239,6 +261,8 @@ def compare(out: Path) -> None:
         y = ours(mine)
         x_grad, *grads = torch.autograd.grad((y * mine.detach().cos()).sum(), [mine, *ours.parameters()])
         got["batch norm layer"] = {"y": y.detach(), "x_grad": x_grad, "grads": grads, **ours.state_dict()}
+        got["folder"] = str(out / "watched")
+        got["watched"] = watched(out / "watched").curve("FD[pixels]")[1].tolist()
         got["refused"] = {name: sentence(refusal) for name, refusal in REFUSED.items()}
     torch.save(got, out / f"{rank}.pt")
 
