@@ -14,7 +14,8 @@ code does the same, without storing the result; `gankit.models.spectral` compute
 `sigma_shortfall` says how far the two are apart. In an averaged generator (`G_ema.pth`) they can differ most, because
 the authors' average takes in u0, too, and an average of directions is not the direction of the averaged weights.
 `as_its_authors_evaluate` gives a network by their rule, with which their published numbers were measured. Their `sv0`,
-the last singular value of training, is needed for neither.
+the last singular value of training, is needed for neither. Their `SN_eps` only keeps a vector of zeros from being
+divided by its length, as PyTorch's default does here.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ from gankit.dataset import MappedDataset
 
 FORMAT = "gankit pack 1"
 RULE = "centre crop to a square of the short side, then Lanczos resampling (antialiased)"
+AS_THEY_ARE = "as they are"
 BLOCK = 256
 """Pictures that share a checksum."""
 
@@ -44,7 +45,7 @@ class Header:
         source: name of the folder, archive or data set that was packed.
         split: the part of it, or None.
         size: side in pixels that was asked for; None if pictures were kept as they were.
-        rule: how pictures were brought to that size, `RULE`.
+        rule: how pictures were brought to that size: `RULE`, or `AS_THEY_ARE` if none was asked for.
         shape: ``[N, C, H, W]``.
         levels: the value that is white.
         classes: their names, in the order of the labels.

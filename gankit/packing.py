@@ -183,10 +183,10 @@ def pack(
 
 # --- Pieces -------------------------------------------------------------------------------------------------------
 
-Skipped = dict[int, str]  # number of a picture -> what is wrong with it
-Done = dict[
-    int, tuple[str, Skipped]
-]  # first picture of a block -> digest of its good pictures, and the others
+# Number of a picture -> what is wrong with it.
+Skipped = dict[int, str]
+# First picture of a block -> digest of its good pictures, and the others.
+Done = dict[int, tuple[str, Skipped]]
 
 
 class _Job:
@@ -276,7 +276,7 @@ class _Job:
             source.name,
             source.split,
             source.size,
-            packed.RULE,
+            packed.AS_THEY_ARE if source.size is None else packed.RULE,
             [n, *source.shape],
             source.levels,
             list(source.classes),

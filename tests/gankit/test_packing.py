@@ -133,7 +133,8 @@ def test_any_pictures_read_back_as_decoded(tmp_path_factory, shapes, size, kind)
 def test_pictures_of_one_size_need_no_size(tmp_path):
     pixels = np.arange(5 * 6 * 3, dtype=np.uint8).reshape(5, 6, 3)
     path = write(tmp_path / "a", {"x/0.png": encode(pixels), "x/1.png": encode(pixels[::-1].copy())})
-    assert pack(path, tmp_path / "out", size=None).shape == [2, 3, 5, 6]
+    header = pack(path, tmp_path / "out", size=None)
+    assert (header.shape, header.rule) == ([2, 3, 5, 6], "as they are")
     assert same(data.load(tmp_path / "out"), data.load(path))
     write(path, {"x/2.png": encode(pixels[:4])})
     with pytest.raises(DataError, match=r"x/2.png is 6 x 4 and others are 6 x 5: give a size"):
