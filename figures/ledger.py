@@ -22,6 +22,7 @@ SCALES = {
     "MNIST": "MNIST",
     "digits": "digits",
     "larger": "CIFAR|ImageNet|LSUN|FFHQ|CAT",
+    "photographs": "photographs",
     "toy": "seeds|ring|spiral",
 }
 """What a run was trained on: a word for each scale, and what its setting says. Where none fits, nothing was trained."""
@@ -73,7 +74,7 @@ class Row:
 
     @property
     def scale(self) -> str:
-        """What was trained on, "MNIST", "digits", "larger" or "toy"; "exact" where nothing was trained."""
+        """What was trained on, a word of `SCALES`; "exact" where nothing was trained."""
         words = f"{self.setting} {self.item}"
         return next((name for name, said in SCALES.items() if re.search(said, words)), "exact")
 
