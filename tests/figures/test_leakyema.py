@@ -33,7 +33,10 @@ matplotlib.use("Agg")
 
 TINY = {"n_seeds": 2, "steps": 4, "samples": 20}
 MODULES: dict[str, tuple[ModuleType, dict[str, Any]]] = {
-    "table01_beta_and_start": (table01_beta_and_start, {"evaluations": 2}),
+    "table01_beta_and_start": (
+        table01_beta_and_start,
+        {"evaluations": 2, "betas": "0.5,1", "starts": "0,0.5"},
+    ),
     "table02_variants": (table02_variants, {"evaluations": 2}),
     "table03_combinations": (table03_combinations, {"evaluations": 2}),
     "table05_lookahead": (table05_lookahead, {"evaluations": 2}),
@@ -46,10 +49,11 @@ MODULES: dict[str, tuple[ModuleType, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module", autouse=True)
 def small() -> None:
-    """Few real images and one thread: this file is about the bookkeeping, not about digits."""
+    """Few real images, few starts, one thread: this file is about the bookkeeping, not about digits."""
     load_data = gk.data.load
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gk.data, "load", lambda name, **k: load_data(name, **{"n": 300} | k))
+        patch.setattr(start_and_memory, "STARTS", (0, 2_000))
         torch.set_num_threads(1)
         yield
 
@@ -62,13 +66,23 @@ def results() -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("name", MODULES)
 def test_results_are_shaped_like_the_committed_ones(name: str, results: dict[str, dict[str, Any]]) -> None:
     committed = load(f"leakyema/{name}")
-    assert_shaped_alike(results[name], committed)
+    assert_shaped_alike(
+        *(without_variants(r) if name.startswith("table01") else r for r in (results[name], committed))
+    )
     assert len(committed["provenance"]["seeds"]) >= 6
+
+
+def without_variants(result: dict[str, Any]) -> dict[str, Any]:
+    """A grid's result but for its cells; the summary is that of the first, which all grids have."""
+    rest = {key: value for key, value in result.items() if key not in result["names"]}
+    return rest | {"summary": result["summary"]["conventional"]}
 
 
 def test_the_mnist_grid_is_shaped_like_the_one_on_digits() -> None:
     digits, mnist = (load(f"leakyema/{name}") for name in ("table01_beta_and_start", "table01_mnist_conv4"))
-    assert set(digits) - set(digits["names"]) == set(mnist) - set(mnist["names"])
+    assert_shaped_alike(without_variants(digits), without_variants(mnist))
+    for result in (digits, mnist):
+        assert set(result["names"]) <= set(result)
     assert mnist["names"] == list(table01_beta_and_start.variants("0.25,0.5,0.75", "0,0.25"))
     assert len(mnist["provenance"]["seeds"]) == 5
     assert_drawn(table01_beta_and_start.draw(mnist))
@@ -220,7 +234,7 @@ def test_what_the_average_remembers(results: dict[str, dict[str, Any]]) -> None:
     committed = load("leakyema/start_and_memory")
     at = committed["alphas"].index(0.99), committed["starts"].index(125)
     assert committed["remembered"][at[0]][at[1]] == pytest.approx(kept, rel=1e-3)
-    assert results["start_and_memory"]["starts"] == [0, 0, 0, 0, 1, 2]
+    assert results["start_and_memory"]["starts"] == [0, 2]  # 0 and a half of four steps
 
 
 # --- Lookahead --------------------------------------------------------------------------------------------------
