@@ -115,7 +115,7 @@ class UpBlock(Conditioned):
     def forward(self, x: Tensor, *condition: Tensor) -> Tensor:
         h = F.relu(self.norm1(x, *condition))
         h = _upsampled_conv(h, self.conv1)
-        h = F.relu(self.norm2(h, *condition))
+        h = F.relu(self.norm2(h, *condition), inplace=True)
         h = self.conv2(h)
         # A 1x1 convolution commutes with copying pixels, and before it costs a quarter.
         return h + _upsample(self.shortcut(x))
@@ -144,7 +144,7 @@ class ResBlock(nn.Module):
 
     def after_first(self, x: Tensor, h: Tensor) -> Tensor:
         """The rest of the block on input x, from the first convolution's result h on."""
-        h = self.conv2(F.relu(h))
+        h = self.conv2(F.relu(h, inplace=True))
         # A 1x1 convolution commutes with averaging pixels, and after it costs a quarter.
         return self.pool(h) + self.shortcut(self.pool(x))
 

@@ -11,6 +11,7 @@ from gankit import models
 from gankit.ensemble import pair
 from gankit.models import blocks
 from gankit.models.blocks import (
+    BatchNorm2d,
     ConditionalBatchNorm2d,
     FirstBlock,
     Projection,
@@ -71,7 +72,7 @@ def test_filters_read_like_the_tables(side, dense, up, down):
     G, D = meta(models.sngan, (3, side, side))
     kinds = [type(layer) for layer in G]
     assert kinds == [
-        nn.Linear, nn.Unflatten, *[UpBlock] * len(up), nn.BatchNorm2d, nn.ReLU, nn.Conv2d, nn.Tanh,
+        nn.Linear, nn.Unflatten, *[UpBlock] * len(up), BatchNorm2d, nn.ReLU, nn.Conv2d, nn.Tanh,
     ]  # fmt: skip
     assert G[0].in_features == 128
     assert G[1].unflattened_size == dense
