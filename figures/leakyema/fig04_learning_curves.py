@@ -40,9 +40,14 @@ def compute(setting: str = "", start: str = str(START), n_seeds: int = 10, **oth
     Returns:
         What `runs.experiment` returns, with "fluctuation": for each variant `[S]`, see above, and
         "calmer", in how many seeds LeakyEMA's is the smaller.
+
+    Raises:
+        ValueError: fewer than three judgements come after N.
     """
     result = runs.experiment(variants(start), setting, n_seeds=n_seeds, **others)
     late = np.array(result["steps"]) > result["starts"]["leakyema"]
+    if late.sum() < 3:
+        raise ValueError(f"evaluations must be so many that three come after N, and {late.sum()} did")
     moves = {name: fluctuation(np.array(result[name]["distance"], float)[late]) for name in result["names"]}
     return result | {
         "fluctuation": {name: rounded(values) for name, values in moves.items()},

@@ -56,8 +56,6 @@ OWN = ("g_distance", "g_divergence")
 HEARD = "consecutive_distance"
 """What `gankit.metrics.ConsecutiveDistance` reports."""
 
-Measure = Callable[[Tensor], dict[str, Tensor]]
-
 
 @dataclass(frozen=True)
 class Variant:
@@ -242,12 +240,16 @@ def train(
         `smoothness`, also "heard_steps" `[T']` and, for each variant, `HEARD`, `[T'][S]`.
 
     Raises:
-        ValueError: "async-model" without a variant of beta = 0 whose average it could use.
+        ValueError: "async-model" without a variant of beta = 0 whose average it could use; `smoothness` not a divisor.
     """
     data = gk.data.load(recipe.data)
     network = classifier_of(data)
     measure = judge(data, network)
     every = max(1, steps // evaluations)
+    if smoothness and every % smoothness:
+        raise ValueError(
+            f"smoothness must be a divisor of the {every} steps from one judgement to the next, got {smoothness}"
+        )
     result: dict[str, Any] = {"starts": {name: round(v.start * steps) for name, v in variants.items()}}
     finished: nn.Module | None = None
     seconds = 0.0
@@ -266,7 +268,9 @@ def train(
         if lookahead:
             Lookahead(run, lookahead)
         moved = (
-            ConsecutiveDistance(run, feature_distance(network.features), every=smoothness, n=samples)
+            ConsecutiveDistance(
+                run, feature_distance(lambda x: network.features(x.cpu())), every=smoothness, n=samples
+            )
             if smoothness
             else None
         )
@@ -350,43 +354,61 @@ def replicas(nets: nn.Module, rows: Sequence[int]) -> gk.Ensemble:
     return gk.Ensemble(nets.replica, rows).eval().requires_grad_(False)
 
 
-def measured(run: Trainer, measure: Measure, samples: int) -> dict[str, Tensor]:
-    """What `judge` measures of the average, and the generator's own distance and divergence beside it."""
-    own = measure(sample(run.G, samples))
-    return measure(run.teacher.sample(samples)) | {
+def measured(run: Trainer, judge: Judge, samples: int) -> dict[str, Tensor]:
+    """Every measure of the average, and the generator's own distance and divergence beside them."""
+    own = judge.closeness(judge.features(sample(run.G, samples)))
+    return judge(run.teacher.sample(samples)) | {
         "g_distance": own["distance"],
         "g_divergence": own["divergence"],
     }
 
 
-def judge(data: Dataset, network: nn.Module) -> Measure:
-    """What is measured of pictures, in a classifier's features.
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """Measures pictures in a classifier's features.
 
-    Args:
-        data: the real pictures.
-        network: their classifier (`figures.mm_nsat.runs.classifier_of`).
+    Called with images `[S, N, C, H, W]` it gives `[S]` each of `KEYS`.
 
-    Returns:
-        A function from images `[S, N, C, H, W]` to `[S]` each of `KEYS`: the Frechet distance, D_JS of the classes in
-        bits, the number of classes at 10 % of their share at least, and precision, recall, density and coverage with
-        `NEIGHBOURS` neighbours among the first `REAL` real samples.
+    Attributes:
+        network: the classifier.
+        real: features of the real pictures, `[M, d]`.
+        expected: shares of their classes, `[K]`.
     """
-    real = compute_features(network, data.normalise(data.images))
-    few, expected = real[:REAL], data.class_frequencies()
+
+    network: nn.Module
+    real: Tensor
+    expected: Tensor
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        features = self.features(images)
+        return self.closeness(features) | self.neighbours(features)
 
     @torch.no_grad()
-    def measure(images: Tensor) -> dict[str, Tensor]:
-        features = compute_features(network, images.cpu())
-        share = frequencies(torch.stack([network.logits(f).argmax(-1) for f in features]), data.n_classes)
-        near = [prdc(few, f, NEIGHBOURS) for f in features]
+    def features(self, images: Tensor) -> Tensor:
+        """`[S, N, d]` of images."""
+        return compute_features(self.network, images.cpu())
+
+    @torch.no_grad()
+    def closeness(self, features: Tensor) -> dict[str, Tensor]:
+        """The Frechet distance, D_JS of the classes in bits, and how many classes have 10 % of their share."""
+        labels = torch.stack([self.network.logits(one).argmax(-1) for one in features])
+        share = frequencies(labels, len(self.expected))
         return {
-            "distance": frechet_distance(features, real),
-            "divergence": class_divergence(share, expected),
-            "covered": (share >= COVERED * expected).sum(-1),
-            **{key: torch.stack([one[key] for one in near]) for key in KEYS[3:]},
+            "distance": frechet_distance(features, self.real),
+            "divergence": class_divergence(share, self.expected),
+            "covered": (share >= COVERED * self.expected).sum(-1),
         }
 
-    return measure
+    def neighbours(self, features: Tensor) -> dict[str, Tensor]:
+        """Precision, recall, density and coverage with `NEIGHBOURS` neighbours among the first `REAL` real samples."""
+        near = [prdc(self.real[:REAL], one, NEIGHBOURS) for one in features]
+        return {key: torch.stack([one[key] for one in near]) for key in KEYS[3:]}
+
+
+def judge(data: Dataset, network: nn.Module) -> Judge:
+    """The measures of pictures like those of a data set, by its classifier (`figures.mm_nsat.runs.classifier_of`)."""
+    real = compute_features(network, data.normalise(data.images))
+    return Judge(network, real, data.class_frequencies())
 
 
 def curves(run: Trainer, names: Sequence[str], n_seeds: int) -> dict[str, Any]:

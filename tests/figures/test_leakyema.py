@@ -162,6 +162,10 @@ def test_a_setting_or_number_of_seeds_that_does_not_exist_is_named() -> None:
         table02_variants.compute(setting="lsun")
     with pytest.raises(ValueError, match="n_seeds must be at least 1, got 0"):
         table02_variants.compute(n_seeds=0)
+    with pytest.raises(ValueError, match="divisor of the 4 steps from one judgement to the next, got 3"):
+        fig07_consecutive_steps.compute(n_seeds=1, steps=8, evaluations=2, every=3)
+    with pytest.raises(ValueError, match="three come after N, and 1 did"):
+        fig04_learning_curves.compute(n_seeds=1, steps=4, samples=20, evaluations=2)
 
 
 @pytest.mark.parametrize("model", ["conv", "mlp"])
