@@ -6,7 +6,8 @@
 
 Part `step`: a step with and without a leak of beta = 0.5, n_dis = 5. All products of a step grow with the batch alike,
 so its size does not change the shares. Beside the measured share stands the one that the count of floating-point
-operations predicts: n_dis times beta N forward passes of the generator, over all of a step.
+operations predicts: n_dis times beta N forward passes of the generator, over all of a step. A third run generates the
+teacher's samples in bfloat16 (`Leak(precision=...)`) and is else in float32.
 
 Part `update`: `Teacher.update` of the generator of BigGAN-128 against two loops over `state_dict`, the one of the
 BigGAN authors' PyTorch programme (average = decay average + (1 - decay) current, by a copy) and one in place.
@@ -79,28 +80,30 @@ def step(width: int | None, batch_size: int, repeats: int) -> dict[str, object]:
         settings = {"loss": "hinge", "batch_size": batch_size, "n_dis": N_DIS, "device": "cpu"}
         return gk.Trainer(G, D, data, leak=leak, **settings)
 
-    plain, leaky = run(None), run(gk.Leak(BETA))
+    plain, leaky, rounded = run(None), run(gk.Leak(BETA)), run(gk.Leak(BETA, precision="bfloat16"))
     counted = {"plain": operations(plain.step), "leaky": operations(leaky.step)}
     alternatives = {
         "plain": plain.step,
         "leaky": leaky.step,
+        "rounded": rounded.step,
         "update": lambda: plain.teacher.update(plain.G, 1),
     }
     seconds = in_turns(alternatives, repeats)
-    share = seconds["leaky"] / seconds["plain"] - 1
+    shares = {name: seconds[name] / seconds["plain"] - 1 for name in ("leaky", "rounded")}
     predicted = counted["leaky"] / counted["plain"] - 1
-    verdict = "" if np.median(share) <= SHARE else f"  (above the {SHARE:.0%} that are asked for)"
     print(f"\nSNGAN-32, batch {batch_size}, beta {BETA:g}, n_dis {N_DIS}")
     print(f"  plain step            {spread(seconds['plain'])} s, {counted['plain'] / 1e9:,.0f} GFLOP")
     print(f"  with the leak         {spread(seconds['leaky'])} s, {counted['leaky'] / 1e9:,.0f} GFLOP")
-    print(f"  the leak adds         {spread(share, '.1%')}{verdict}")
     print(f"  counted operations    {predicted:.1%}")
+    for name, what in {"leaky": "the leak adds        ", "rounded": "teacher in bfloat16  "}.items():
+        verdict = "" if np.median(shares[name]) <= SHARE else f"  (above the {SHARE:.0%} that are asked for)"
+        print(f"  {what} {spread(shares[name], '.1%')}{verdict}")
     print(f"  update of the average {spread(seconds['update'] / seconds['plain'], '.2%')} of a plain step")
     return {
         "batch_size": batch_size,
         "seconds": {name: list(values) for name, values in seconds.items()},
         "operations": counted,
-        "share": float(np.median(share)),
+        "shares": {name: float(np.median(share)) for name, share in shares.items()},
         "predicted share": predicted,
     }
 

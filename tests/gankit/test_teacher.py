@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+import gankit as gk
 from gankit import models
 from gankit.ensemble import pair
 from gankit.sampling import Streams
@@ -171,3 +172,32 @@ def test_replicas_may_leak_different_shares_from_different_steps():
     x, _ = leak_batch(leak, 5, real, None, z, None, G, teacher, D, Streams([0, 1, 2, 3], (4,), "cpu"))
     assert (x == 9).all(-1).sum(-1).tolist() == [8, 6, 4, 8]
     torch.testing.assert_close(x[2, :4], teacher(z)[2, :4])
+
+
+# --- Precision of the replacements ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["sync", "generator"])
+def test_replacements_may_be_generated_in_lower_precision_than_the_run(source):
+    data = gk.data.load("digits")
+
+    def run(**settings) -> gk.Trainer:
+        G, D = gk.models.sngan(data.shape, z_dim=8, width=8)
+        return gk.Trainer(G, D, data, batch_size=8, device="cpu", **settings)
+
+    exact, rounded = (run(leak=gk.Leak(0.5, source=source, precision=p)) for p in (None, "bfloat16"))
+    seen = []
+    for r in (exact, rounded):
+        seen.append([])
+        r.D.register_forward_pre_hook(lambda module, inputs, kept=seen[-1]: kept.append(inputs[0].detach()))
+        r.d_step()
+    a, b = seen[0][-1], seen[1][-1]
+    assert a.dtype == b.dtype == torch.float32
+    assert not torch.equal(a[:4], b[:4])
+    torch.testing.assert_close(a[:4], b[:4], rtol=0, atol=0.03)
+    assert torch.equal(a[4:], b[4:]), "real samples and fakes are as they were"
+
+
+def test_an_unknown_precision_of_the_leak_is_refused():
+    with pytest.raises(ValueError, match="precision must be one of float32, bfloat16 or None, got 'float16'"):
+        gk.Leak(0.5, precision="float16")
