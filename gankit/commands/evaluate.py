@@ -111,6 +111,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
             "classes": reference.n_classes,
         },
         "sample_seed": arguments.sample_seed,
+        "standing": arguments.standing,
         "seeds": list(run.seeds),
         "scores": {name: score.value.tolist() for name, score in scores.items()},
         "errors": {name: None if s.error is None else s.error.tolist() for name, s in scores.items()},

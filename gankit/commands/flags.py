@@ -71,4 +71,10 @@ def reading() -> Parser:
     )
     reading.add_argument("--sample-seed", type=seed, default=0, help="seed of z (default: %(default)s)")
     reading.add_argument("--truncation", type=float, help="largest |z| (default: none)")
+    reading.add_argument(
+        "--standing",
+        type=positive,
+        metavar="K",
+        help="measure batch norm's statistics anew, over K batches of such z (default: those of training)",
+    )
     return reading

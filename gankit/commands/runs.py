@@ -16,7 +16,7 @@ from gankit import checkpoints, cost
 from gankit.checkpoints import CheckpointError
 from gankit.data import DataError, Dataset
 from gankit.recipes import Recipe, from_dict
-from gankit.sampling import Sampler
+from gankit.sampling import Sampler, standing_statistics
 from gankit.training import Trainer, pick_device
 
 
@@ -98,9 +98,10 @@ def own_device(device: str) -> torch.device:
 
 def network_in_words(run: Trainer, arguments: argparse.Namespace) -> str:
     """What was sampled, in words; says so where the average is too young to be of use."""
+    standing = f" with statistics of {arguments.standing} batches" if arguments.standing is not None else ""
     if arguments.network == "generator":
-        return f"the generator at step {run.steps:,}"
-    text = f"the averaged generator (teacher) at step {run.steps:,}"
+        return f"the generator at step {run.steps:,}{standing}"
+    text = f"the averaged generator (teacher) at step {run.steps:,}{standing}"
     # After 2 / (1 - alpha) steps the initial weights still count for exp(-2), 14 %.
     if run.steps < 2 / (1 - run.teacher.alpha):
         text += "; it still remembers its initial weights, and --network generator may look better"
@@ -110,6 +111,8 @@ def network_in_words(run: Trainer, arguments: argparse.Namespace) -> str:
 def sampler(run: Trainer, arguments: argparse.Namespace) -> Sampler:
     """What draws the samples that the flags of `flags.reading` ask for."""
     network = run.teacher.net if arguments.network == "teacher" else run.G
+    if arguments.standing is not None:
+        network = standing_statistics(network, batches=arguments.standing, truncation=arguments.truncation)
     return Sampler(network, arguments.sample_seed, truncation=arguments.truncation)
 
 

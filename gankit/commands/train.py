@@ -28,7 +28,8 @@ def add(commands: flags.Commands) -> None:
         description="Train a recipe. If --out already holds that run, training goes on from its last checkpoint, "
         "and on a CPU ends with exactly the parameters of an uninterrupted run.",
         epilog="Any field of the recipe can be changed with its flag (`none` unsets one whose value is None); "
-        "`gankit train NAME --help` shows their values.",
+        "`gankit train NAME --help` shows their values. `torchrun --nproc-per-node P -m gankit train NAME` shares each "
+        "minibatch out among P processes, and the result is that of one.",
     )
     command.add_argument(
         "-h", "--help", action=_Help, nargs=0, help="show this, after the name of a recipe with its values"

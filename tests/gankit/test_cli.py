@@ -337,6 +337,23 @@ def test_pictures_need_not_be_there_to_be_sampled(gankit, tmp_path, picture_fold
     refused(gankit("evaluate", run, "-n", 20), "there is no folder or .zip file")
 
 
+def test_standing_statistics_are_those_of_the_samples_that_are_asked_for(gankit, tmp_path, picture_folder):
+    run = tmp_path / "run"
+    flags = ("--model", "biggan", "--size", 8, "--depth", "none", "--d-depth", "none", "--z-dim", 12, *SHORT)
+    assert gankit("train", "ns-digits", "--data", picture_folder, "--out", run, *flags, "--batch-size", 4).status == 0
+    assert gankit("sample", run, "-n", 4, "--truncation", 0.5).status == 0
+    plain = (run / "samples.png").read_bytes()
+    outcome = gankit("sample", run, "-n", 4, "--truncation", 0.5, "--standing", 3)
+    assert "with statistics of 3 batches" in outcome.out
+    assert (run / "samples.png").read_bytes() != plain
+    net = gk.sampling.standing_statistics(restored(run).teacher.net, batches=3, truncation=0.5)
+    tiles = plotting.tile(gk.sampling.sample(net, 4, truncation=0.5), pad=2)
+    picture = np.asarray(Image.open(run / "samples.png"))
+    zoom = 512 // len(tiles)
+    shown = picture[::zoom, ::zoom]
+    assert np.array_equal(shown if tiles.ndim == 3 else shown[..., 0], tiles)
+
+
 @pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
 def test_points_are_scattered_one_panel_per_seed(gankit, tmp_path, seeds):
     folder = tmp_path / "run"
@@ -898,8 +915,9 @@ def test_a_bug_is_not_taken_for_bad_input(gankit, tmp_path, monkeypatch):
     ("command", "flags"),
     [
         ("train", ["--out", "--seed", "--log-every", "--save-every", "--download", "--device", "--root", "--quiet"]),
-        ("sample", ["-n", "--to", "--network", "--sample-seed", "--truncation", "--device", "--root"]),
-        ("evaluate", ["-n", "--to", "--network", "--sample-seed", "--truncation", "--device", "--root", "--metrics",
+        ("sample", ["-n", "--to", "--network", "--sample-seed", "--truncation", "--standing", "--device", "--root"]),
+        ("evaluate", ["-n", "--to", "--network", "--sample-seed", "--truncation", "--standing", "--device", "--root",
+                      "--metrics",
                       "--features", "--weights", "--download", "--split", "--n-real", "--k", "--splits", "--pairs",
                       "--no-errors"]),
         ("recipes", []),
