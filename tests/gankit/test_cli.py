@@ -340,7 +340,10 @@ def test_pictures_need_not_be_there_to_be_sampled(gankit, tmp_path, picture_fold
 def test_standing_statistics_are_those_of_the_samples_that_are_asked_for(gankit, tmp_path, picture_folder):
     run = tmp_path / "run"
     flags = ("--model", "biggan", "--size", 8, "--depth", "none", "--d-depth", "none", "--z-dim", 12, *SHORT)
-    assert gankit("train", "ns-digits", "--data", picture_folder, "--out", run, *flags, "--batch-size", 4).status == 0
+    assert (
+        gankit("train", "ns-digits", "--data", picture_folder, "--out", run, *flags, "--batch-size", 4).status
+        == 0
+    )
     assert gankit("sample", run, "-n", 4, "--truncation", 0.5).status == 0
     plain = (run / "samples.png").read_bytes()
     outcome = gankit("sample", run, "-n", 4, "--truncation", 0.5, "--standing", 3)
