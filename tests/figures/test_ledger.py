@@ -1,3 +1,4 @@
+import html
 import importlib.util
 import json
 import re
@@ -66,6 +67,14 @@ def test_results_are_small_and_each_belongs_to_a_module() -> None:
         assert path.stat().st_size < 200_000, path
         stamp = json.loads(path.read_text(encoding="utf-8"))["provenance"]
         assert {"seeds", "versions", "device", "wall_time_s", "date"} <= set(stamp), path
+
+
+def test_the_printed_ledger_is_that_of_today() -> None:
+    chapter = Path(ledger.LEDGER).parents[1] / "book" / "22_ledger.ipynb"
+    outputs = [o for cell in json.loads(chapter.read_text("utf-8"))["cells"] for o in cell.get("outputs", [])]
+    printed = "".join(line for output in outputs for line in output.get("data", {}).get("text/html", []))
+    missing = [row.item for row in ROWS if html.escape(row.item) not in printed]
+    assert not missing, f"run `make chapter N=22`; it lacks {len(missing)} rows, such as {missing[0]!r}"
 
 
 def test_the_tables_of_the_leakyema_paper_are_all_there() -> None:
