@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -19,7 +18,6 @@ from figures.leakyema import runs
 from figures.leakyema.runs import Variant
 from figures.leakyema.table02_variants import START
 from figures.provenance import command_line, rounded
-from gankit.plotting import band, use_style
 
 
 def variants(start: str = str(START)) -> dict[str, Variant]:
@@ -62,18 +60,8 @@ def fluctuation(curves: np.ndarray) -> np.ndarray:
 
 def draw(result: dict[str, Any]) -> Figure:
     """On the left the average, on the right the generator itself: medians and bands over seeds."""
-    use_style()
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
-    titles = {"distance": "the average", "g_distance": "the generator"}
-    for ax, (key, title) in zip(axes, titles.items(), strict=True):
-        for name, color in (("conventional", runs.CONVENTIONAL), ("leakyema", runs.LEAKY)):
-            curves = np.array(result[name][key], float)
-            band(ax, np.array(result["steps"]), curves, color=color, label=variants()[name].label)
-        ax.axvline(result["starts"]["leakyema"], color="black", lw=0.8, ls=":")
-        ax.set(title=title, xlabel="generator steps", yscale="log")
-    axes[0].set_ylabel("FD, classifier's features (no unit)")
-    axes[1].legend()
-    return figure
+    colors = {"conventional": runs.CONVENTIONAL, "leakyema": runs.LEAKY}
+    return runs.draw_distances(result, variants(), colors)
 
 
 if __name__ == "__main__":

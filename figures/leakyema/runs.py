@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import gankit as gk
@@ -36,6 +38,7 @@ from gankit.metrics.paths import ConsecutiveDistance
 from gankit.metrics.similarity import feature_distance
 from gankit.models.blocks import seeded
 from gankit.models.spectral import SNConv2d, SNLinear
+from gankit.plotting import band, use_style
 from gankit.recipes import Recipe, recipes
 from gankit.sampling import sample
 from gankit.scale import scale
@@ -516,3 +519,28 @@ def draw_ends(ax: Axes, curves: Mapping[str, Mapping[str, Any]], key: str) -> No
             ax.axhline(np.median(ends), color=color, lw=0.8, ls=":")
     ax.set_xticks(range(len(curves)), list(curves), rotation=40, ha="right", fontsize=8)
     ax.grid(axis="x", visible=False)
+
+
+def draw_distances(
+    result: Mapping[str, Any], variants: Mapping[str, Variant], colors: Mapping[str, str]
+) -> Figure:
+    """The distance during training, of the average (left) and of the generator (right): medians and bands over seeds.
+
+    Args:
+        result: of `experiment`; the dotted line is LeakyEMA's N.
+        variants: name -> variant, for the labels.
+        colors: name -> colour; the curves that are drawn, in this order.
+    """
+    use_style()
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.3), sharey=True)
+    for ax, (key, title) in zip(
+        axes, {"distance": "the average", "g_distance": "the generator"}.items(), strict=True
+    ):
+        for name, color in colors.items():
+            curves = np.array(result[name][key], float)
+            band(ax, np.array(result["steps"]), curves, color=color, label=variants[name].label)
+        ax.axvline(result["starts"]["leakyema"], color="black", lw=0.8, ls=":")
+        ax.set(title=title, xlabel="generator steps", yscale="log")
+    axes[0].set_ylabel("FD, classifier's features (no unit)")
+    axes[1].legend()
+    return figure

@@ -10,15 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib.pyplot as plt
-import numpy as np
 from matplotlib.figure import Figure
 
 from figures.leakyema import runs
 from figures.leakyema.runs import Variant
 from figures.leakyema.table02_variants import START
 from figures.provenance import command_line
-from gankit.plotting import band, use_style
 from gankit.scale import scale
 
 PAPER: Mapping[str, float] = {"conventional": 7.93, "lookahead": 6.06, "leakyema": 5.00}
@@ -62,19 +59,7 @@ def compute(
 
 def draw(result: dict[str, Any]) -> Figure:
     """The distance of the average (left) and of the generator (right) during training: medians and bands over seeds."""
-    use_style()
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)
-    labels = {name: variant.label for name, variant in variants(result["k"]).items()}
-    titles = {"distance": "the average", "g_distance": "the generator"}
-    for ax, (key, title) in zip(axes, titles.items(), strict=True):
-        for name in COLORS:
-            curves = np.array(result[name][key], float)
-            band(ax, np.array(result["steps"]), curves, color=COLORS[name], label=labels[name])
-        ax.axvline(result["starts"]["leakyema"], color="black", lw=0.8, ls=":")
-        ax.set(title=title, xlabel="generator steps", yscale="log")
-    axes[0].set_ylabel("FD, classifier's features (no unit)")
-    axes[1].legend()
-    return figure
+    return runs.draw_distances(result, variants(result["k"]), COLORS)
 
 
 if __name__ == "__main__":
