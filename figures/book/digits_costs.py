@@ -3,7 +3,7 @@
 Two settings of the same fully connected GAN. In `dropping`, the usual beta1 = 0.5, training goes on long enough for
 NS to lose classes; in `saturating`, beta1 = 0.9 and deeper networks, minimax's gradient dies. Each setting is one
 ensemble run of 3 costs x S seeds: replicas of one seed share initial weights, z and data, so costs are compared
-pair by pair. Both settings together take about two minutes.
+pair by pair. Both settings together take about a minute.
 
 The small counterpart of figures 5 and 8 of "Sample weighting as an explanation for mode collapse in GANs".
 """
