@@ -141,13 +141,19 @@ def latest(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def prune(folder: Path, keep: int) -> None:
+def step_of(path: Path) -> int:
+    """The step in the name of a checkpoint that `path_of` named."""
+    return int(path.stem.removeprefix("checkpoint-"))
+
+
+def prune(folder: Path, keep: int, every: int | None = None) -> None:
     """Remove all but the newest `keep` checkpoints, and what a killed run left under temporary names.
 
-    The best one (`Best`) has a name of its own and stays.
+    Those whose step is a multiple of `every` stay, and so does the best one (`Best`), which has a name of its own.
     """
     for path in saved(folder)[:-keep]:
-        path.unlink(missing_ok=True)
+        if every is None or step_of(path) % every:
+            path.unlink(missing_ok=True)
     for path in (*folder.glob(".checkpoint-*.tmp"), *folder.glob(f".{BEST}.*.tmp")):
         path.unlink(missing_ok=True)
 

@@ -270,6 +270,7 @@ class Trainer:
         out: str | Path | None = None,
         log_every: int = 50,
         save_every: int | None = None,
+        keep_every: int | None = None,
         callback: Callable[[Trainer], dict[str, Any] | None] | None = None,
         callback_every: int | None = None,
         best: str | None = None,
@@ -281,7 +282,9 @@ class Trainer:
             steps: how many.
             out: folder for `log.jsonl` and checkpoints; None keeps everything in memory.
             log_every: steps between two rows of `history`; each row costs one wait for the device.
-            save_every: steps between two checkpoints; the last step is always saved. None: only the last.
+            save_every: steps between two checkpoints; the last step is always saved. None: only the last. The newest
+                two are kept.
+            keep_every: steps between two checkpoints that are kept for good, for learning curves. None: none.
             callback: called with the trainer every `callback_every` steps (default: with each row); what it
                 returns, a dict of numbers or arrays, joins the row (`gankit.metrics.watch` measures samples).
             best: name of a number that the callback returns. The checkpoint at which it was lowest is kept as
@@ -306,6 +309,7 @@ class Trainer:
         for name, value in {
             "log_every": log_every,
             "save_every": save_every,
+            "keep_every": keep_every,
             "callback_every": callback_every,
         }.items():
             if value is not None and value < 1:
@@ -328,7 +332,8 @@ class Trainer:
                 unchecked.append((stats["d_loss"], stats["g_loss"]))
                 done = self.steps == last
                 wants_callback = callback is not None and (self.steps % callback_every == 0 or done)
-                wants_save = out is not None and (done or (save_every and self.steps % save_every == 0))
+                due = any(every and self.steps % every == 0 for every in (save_every, keep_every))
+                wants_save = out is not None and (done or due)
                 if self.steps % log_every == 0 or done or wants_callback or wants_save:
                     self._stop_if_diverged(unchecked, out)
                     unchecked = []
@@ -346,7 +351,7 @@ class Trainer:
                 if wants_save:
                     self.save(checkpoints.path_of(Path(out), self.steps))
                     if writes:
-                        checkpoints.prune(Path(out), keep=2)
+                        checkpoints.prune(Path(out), keep=2, every=keep_every)
                 bar.update()
         return self
 

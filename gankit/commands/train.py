@@ -55,7 +55,13 @@ def add(commands: flags.Commands) -> None:
         type=flags.positive,
         default=500,
         metavar="STEPS",
-        help="steps between checkpoints (default: %(default)s)",
+        help="steps between checkpoints, of which the newest two are kept (default: %(default)s)",
+    )
+    command.add_argument(
+        "--keep-every",
+        type=flags.positive,
+        metavar="STEPS",
+        help="steps between checkpoints that are kept for good, for `gankit evaluate --curve` (default: none are)",
     )
     command.add_argument("--download", action="store_true", help="fetch the dataset if it is missing")
     best = command.add_argument_group("the best checkpoint")
@@ -136,6 +142,7 @@ def train(arguments: argparse.Namespace) -> None:
             **watched,
             log_every=arguments.log_every,
             save_every=arguments.save_every,
+            keep_every=arguments.keep_every,
             progress=not arguments.quiet,
         )
         say(f"{out}: step {run.steps:,}, checkpoint-{run.steps:08d}.pt, log log.jsonl")

@@ -297,6 +297,17 @@ def test_the_newest_two_checkpoints_are_kept(tmp_path):
     ]
 
 
+def test_checkpoints_can_be_kept_for_good(tmp_path):
+    fit(trainer(), 9, out=tmp_path, save_every=2, keep_every=3)
+    assert list(map(checkpoints.step_of, checkpoints.saved(tmp_path))) == [3, 6, 8, 9]
+    resumed = trainer().load(checkpoints.latest(tmp_path))
+    fit(resumed, 4, out=tmp_path, keep_every=3)
+    assert list(map(checkpoints.step_of, checkpoints.saved(tmp_path))) == [3, 6, 9, 12, 13]
+    early = trainer().load(checkpoints.path_of(tmp_path, 3))
+    again = fit(trainer(), 3)
+    assert torch.equal(parameters(early.G), parameters(again.G))
+
+
 def numbers(*values):
     """A callback that returns these, one after another."""
     left = iter(values)
