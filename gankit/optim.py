@@ -1,13 +1,16 @@
-"""Settings of the optimisers, as small records. What steps is PyTorch's own optimiser wherever it can be."""
+"""Settings of the optimisers, as small records, and a step along a given gradient.
+
+What steps is PyTorch's own optimiser wherever it can be.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gankit.ensemble import ReplicaAdam
 
@@ -87,6 +90,28 @@ class RMSProp:
 
     def build(self, params: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
         return torch.optim.RMSprop(params, self.lr, self.decay, self.eps, foreach=True)
+
+
+def descend(
+    optimizer: torch.optim.Optimizer, params: Sequence[nn.Parameter], gradient: Sequence[Tensor]
+) -> None:
+    """One optimiser step along a gradient that was computed for `params`.
+
+    Fused optimisers read a gradient's memory in the order of the parameter's, so a gradient in another order
+    (that of a stacked matrix comes out transposed) is first laid out like its parameter.
+    """
+    for p, g in zip(params, gradient, strict=True):
+        p.grad = g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
+    optimizer.step()
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Continue with a stored state, whose tensors are laid out in memory like their parameters (see `descend`)."""
+    optimizer.load_state_dict(state)
+    for p, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == p.shape and value.stride() != p.stride():
+                values[name] = torch.empty_like(p).copy_(value)
 
 
 def _check_range(name: str, value: PerReplica, low: float, high: float) -> None:

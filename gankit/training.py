@@ -1,4 +1,4 @@
-"""The training loop: a discriminator step, a generator step, a teacher, a log and checkpoints.
+"""Training: a discriminator step, a generator step, a teacher, and what a run needs to go on where it stopped.
 
     >>> data = gk.data.load("digits")
     >>> G, D = gk.models.mlp(data.shape)
@@ -7,7 +7,8 @@
     >>> run.teacher.sample(64)
 
 The clock is the generator step. Nothing in a step waits for the device: costs and statistics stay there until
-they are logged.
+they are logged. Around the step: `gankit.loop` repeats it, logs and saves; `gankit.gradients` averages and rescales
+what the two players descend.
 
 Started by `torchrun`, P processes share each minibatch out: every P-th row is a process's own. Gradients, costs, batch
 norm's statistics and the means inside a cost are those of the whole minibatch, so P processes train as one would, and
@@ -17,8 +18,6 @@ a run may go on with another number of them. Process 0 writes the files.
 from __future__ import annotations
 
 import json
-import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,24 +25,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-from gankit import checkpoints, distributed
+from gankit import checkpoints, distributed, loop
 from gankit.data import Dataset
-from gankit.device import autocast, channels_last, pick_device, threads_for
+from gankit.device import autocast, channels_last, pick_device
 from gankit.ensemble import Ensemble, lead_shape
-from gankit.losses import Loss, losses, per_replica, unit_rescaling
-from gankit.optim import Adam, Optimizer
+from gankit.gradients import averaged, unit_gradient
+from gankit.loop import Diverged
+from gankit.losses import Loss, losses, per_replica
+from gankit.optim import Adam, Optimizer, descend, load_optimizer
 from gankit.penalties import Penalty, Projection, WeightPenalty
 from gankit.sampling import Streams, generate, score
 from gankit.teacher import EMA, Leak, Teacher, leak_batch
-
-GRADIENTS = ("g_grad", "d_grad")
-"""What of a step's statistics is a list of tensors; the rest is one number per replica."""
-
-
-class Diverged(RuntimeError):
-    """Training met NaN or infinity; the message says at which step, in which cost and in which replica."""
 
 
 class Trainer:
@@ -75,6 +68,7 @@ class Trainer:
     Attributes:
         teacher: the averaged generator.
         steps: generator steps done.
+        seconds: spent in `fit`, as of the last row.
         images: real images seen by the discriminator.
         history: logged rows, oldest first; `curve` reads one quantity out of them.
 
@@ -135,13 +129,13 @@ class Trainer:
         self.teacher = Teacher(self.G, ema, batch_size)
         self.steps = 0
         self.history: list[dict[str, Any]] = []
-        self._seconds = 0.0
+        self.seconds = 0.0
 
     # --- One step --------------------------------------------------------------------------------------------
 
     def d_step(self) -> dict[str, Any]:
         """One discriminator update."""
-        stats = self._accumulated(self.d_gradient)
+        stats = averaged(self.d_gradient, self.accumulate)
         descend(self.d_opt, self.d_params, stats["d_grad"])
         for project in self.projections:
             project(self.D)
@@ -156,17 +150,8 @@ class Trainer:
                 fake = generate(self.G, z, z_labels).to(real.dtype)
             if self.leak is not None:
                 real, real_labels = leak_batch(
-                    self.leak,
-                    self.steps,
-                    real,
-                    real_labels,
-                    z,
-                    z_labels,
-                    self.G,
-                    self.teacher,
-                    self.D,
-                    self.streams,
-                )
+                    self.leak, self.steps, real, real_labels, z, z_labels, self.G, self.teacher, self.D, self.streams
+                )  # fmt: skip
             real_logits, fake_logits = self.score_pair(real, real_labels, fake, z_labels)
             cost = self.loss.d_loss(real_logits, fake_logits)
             penalty = sum(
@@ -181,9 +166,9 @@ class Trainer:
 
     def g_step(self) -> dict[str, Any]:
         """One generator update; then the teacher follows."""
-        stats = self._accumulated(self.g_gradient)
-        gradient = stats["g_grad"]
-        descend(self.g_opt, self.g_params, self._unit(gradient) if self.loss.unit else gradient)
+        stats = averaged(self.g_gradient, self.accumulate)
+        gradient, unit = stats["g_grad"], self.loss.unit
+        descend(self.g_opt, self.g_params, unit_gradient(gradient, self.lead, unit) if unit else gradient)
         self.teacher.update(self.G, self.steps)
         return stats
 
@@ -197,21 +182,6 @@ class Trainer:
             "g_loss": cost.detach(),
             "g_grad": torch.autograd.grad((cost + penalty).sum(), self.g_params),
         }
-
-    def _accumulated(self, gradient: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What `gradient` returns for one minibatch, averaged over `accumulate` of them and over the processes."""
-        total = gradient()
-        for _ in range(self.accumulate - 1):
-            for key, value in gradient().items():
-                total[key] = torch._foreach_add(total[key], value) if key in GRADIENTS else total[key] + value
-        if self.accumulate > 1:
-            total = {
-                key: torch._foreach_div(value, self.accumulate)
-                if key in GRADIENTS
-                else value / self.accumulate
-                for key, value in total.items()
-            }
-        return _over_processes(total)
 
     def step(self) -> dict[str, Tensor]:
         """`n_dis` discriminator updates and one generator update.
@@ -251,15 +221,6 @@ class Trainer:
         labels = None if fake_labels is None else torch.cat([real_labels, fake_labels], dim)
         logits = score(self.D, torch.cat([real, fake], dim), labels)
         return logits.split([real.shape[dim], fake.shape[dim]], dim)
-
-    def _unit(self, gradient: Sequence[Tensor]) -> list[Tensor]:
-        """The gradient at unit size (algorithm 2), for the replicas whose cost asks for it."""
-        n_params = sum(g.numel() for g in gradient) // (self.lead[0] if self.lead else 1)
-        factor = unit_rescaling(gradient_norm(gradient, self.lead), n_params)
-        if isinstance(self.loss.unit, tuple):
-            unit = torch.tensor(self.loss.unit, device=factor.device)
-            factor = torch.where(unit, factor, torch.ones_like(factor))
-        return [g * factor.reshape(*self.lead, *[1] * (g.ndim - len(self.lead))).to(g) for g in gradient]
 
     # --- The loop --------------------------------------------------------------------------------------------
 
@@ -305,54 +266,17 @@ class Trainer:
             raise ValueError(
                 f"best={best!r} needs out, where the checkpoint is kept, and a callback that returns it"
             )
-        callback_every = callback_every or log_every
-        for name, value in {
-            "log_every": log_every,
-            "save_every": save_every,
-            "keep_every": keep_every,
-            "callback_every": callback_every,
-        }.items():
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1 step, got {value}")
         if steps < 0:
             raise ValueError(f"steps must be at least 0, got {steps}")
-        self._agree()
-        writes = distributed.rank() == 0
-        log = checkpoints.Log(Path(out), after=self.steps) if out is not None and writes else None
-        kept = checkpoints.Best(Path(out), best) if best is not None and writes else None
-        last, unchecked = self.steps + steps, []
-        # tqdm's notebook bar does not read its own environment variable.
-        silent = not progress or not writes or os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
-        bar = tqdm(total=steps, unit="step", disable=silent)
-        self.G.train(), self.D.train()
-        with bar, threads_for(self.G, self.D):
-            begun = time.perf_counter() - self._seconds
-            while self.steps < last:
-                stats = self.step()
-                unchecked.append((stats["d_loss"], stats["g_loss"]))
-                done = self.steps == last
-                wants_callback = callback is not None and (self.steps % callback_every == 0 or done)
-                due = any(every and self.steps % every == 0 for every in (save_every, keep_every))
-                wants_save = out is not None and (done or due)
-                if self.steps % log_every == 0 or done or wants_callback or wants_save:
-                    self._stop_if_diverged(unchecked, out)
-                    unchecked = []
-                    self._seconds = time.perf_counter() - begun
-                    row = self._row(stats)
-                    if wants_callback:
-                        row |= {k: _plain(v) for k, v in (callback(self) or {}).items()}
-                        self.G.train(), self.D.train()
-                    self.history.append(row)
-                    if log is not None:
-                        log.write(row)
-                    bar.set_postfix_str(_postfix(row), refresh=False)
-                    if wants_callback and kept is not None and kept.improved(row):
-                        self.save(kept.path)
-                if wants_save:
-                    self.save(checkpoints.path_of(Path(out), self.steps))
-                    if writes:
-                        checkpoints.prune(Path(out), keep=2, every=keep_every)
-                bar.update()
+        loop.fit(
+            self,
+            steps,
+            loop.Schedule(log_every, callback_every or log_every, save_every, keep_every),
+            out=None if out is None else Path(out),
+            callback=callback,
+            best=best,
+            progress=progress,
+        )
         return self
 
     def compile(self, **settings: Any) -> Trainer:
@@ -398,53 +322,13 @@ class Trainer:
         """Real images seen by the discriminator, per replica."""
         return self.steps * self.n_dis * self.accumulate * self.batch_size
 
-    def _agree(self) -> None:
-        """Refuse to train with processes that have other settings, data or weights, or are at another step."""
-        if distributed.world_size() == 1:
-            return
-        weights = [x for net in (self.G, self.D, self.teacher) for x in net.state_dict().values()]
-        facts = {
-            "the recipe": json.dumps(self.recipe),
-            "the data": repr(self.data),
-            "the loss": self.loss.name,
-            "the seed": self.seeds,
-            "batch_size": self.batch_size,
-            "n_dis": self.n_dis,
-            "the step": self.steps,
-            "the weights' checksum": distributed.checksum(weights),
-            "the random streams' checksum": distributed.checksum(self.streams.state_dict()["states"]),
-        }
-        distributed.agree(facts)
-
-    def _row(self, stats: dict[str, Any]) -> dict[str, Any]:
-        norms = {key: gradient_norm(stats.pop(key), self.lead) for key in GRADIENTS}
-        head = {"step": self.steps, "images": self.images, "seconds": round(self._seconds, 3)}
-        return head | {key: _plain(value) for key, value in (stats | norms).items()}
-
-    def _stop_if_diverged(self, unchecked: list[tuple[Tensor, Tensor]], out: str | Path | None) -> None:
-        finite = torch.stack([torch.stack(costs) for costs in unchecked]).isfinite().cpu()  # [T, 2, *lead]
-        if finite.all():
-            return
-        first = int((~finite.flatten(1)).any(1).nonzero()[0])
-        bad = ~finite[first]
-        which = "the discriminator's cost" if bad[0].any() else "the generator's cost"
-        step = self.steps - len(unchecked) + first + 1
-        where = (
-            f" in replica {', '.join(map(str, bad.any(0).nonzero().flatten().tolist()))}" if self.lead else ""
-        )
-        kept = checkpoints.latest(Path(out)) if out is not None else None
-        raise Diverged(
-            f"{which} became NaN or infinite at step {step}{where}; "
-            + (f"the last good checkpoint is {kept}" if kept else "no checkpoint was written")
-        )
-
     # --- Checkpoints -----------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training from here on depends on, as tensors and plain values."""
         return {
             "step": self.steps,
-            "seconds": self._seconds,
+            "seconds": self.seconds,
             "seeds": list(self.seeds),
             "G": self.G.state_dict(),
             "D": self.D.state_dict(),
@@ -490,40 +374,9 @@ class Trainer:
         load_optimizer(self.g_opt, state["g_opt"])
         load_optimizer(self.d_opt, state["d_opt"])
         self.streams.load_state_dict(state["streams"])
-        self.steps, self._seconds = state["step"], state["seconds"]
+        self.steps, self.seconds = state["step"], state["seconds"]
         self.history = json.loads(state["history"])
         return self
-
-
-def descend(
-    optimizer: torch.optim.Optimizer, params: Sequence[nn.Parameter], gradient: Sequence[Tensor]
-) -> None:
-    """One optimiser step along a gradient that was computed for `params`.
-
-    Fused optimisers read a gradient's memory in the order of the parameter's, so a gradient in another order
-    (that of a stacked matrix comes out transposed) is first laid out like its parameter.
-    """
-    for p, g in zip(params, gradient, strict=True):
-        p.grad = g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
-    optimizer.step()
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Continue with a stored state, whose tensors are laid out in memory like their parameters (see `descend`)."""
-    optimizer.load_state_dict(state)
-    for p, values in optimizer.state.items():
-        for name, value in values.items():
-            if isinstance(value, Tensor) and value.shape == p.shape and value.stride() != p.stride():
-                values[name] = torch.empty_like(p).copy_(value)
-
-
-def gradient_norm(gradient: Sequence[Tensor], lead: tuple[int, ...] = ()) -> Tensor:
-    """Euclidean norm over all tensors of a gradient, one per replica: `[*lead]`, float64.
-
-    In float64, because the squares of a saturated generator's gradient underflow in float32.
-    """
-    norms = [torch.linalg.vector_norm(g.reshape(*lead, -1), dim=-1, dtype=torch.float64) for g in gradient]
-    return torch.linalg.vector_norm(torch.stack(norms), dim=0)
 
 
 def _as_loss(loss: str | Loss | Sequence[str | Loss], lead: tuple[int, ...]) -> Loss:
@@ -563,31 +416,3 @@ def _check_fit(run: Trainer) -> None:
         )
     if run.leak is not None:
         run.leak.replaced(0, run.batch_size, run.lead)
-
-
-def _over_processes(stats: dict[str, Any]) -> dict[str, Any]:
-    """A step's statistics and gradients, averaged over the processes in one message."""
-    if distributed.world_size() == 1:
-        return stats
-    lengths = {key: len(value) for key, value in stats.items() if key in GRADIENTS}
-    flat = [x for key, value in stats.items() for x in (value if key in GRADIENTS else [value])]
-    averaged = iter(distributed.means(flat))
-    return {
-        key: [next(averaged) for _ in range(lengths[key])] if key in lengths else next(averaged)
-        for key in stats
-    }
-
-
-def _plain(value: Any) -> Any:
-    """A number, or nested lists of numbers, for JSON."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu().tolist()
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    return value
-
-
-def _postfix(row: dict[str, Any]) -> str:
-    """The row's main quantities in short; of several replicas, the median."""
-    names = [key for key in row if key not in ("step", "images", "seconds") and np.ndim(row[key]) <= 1]
-    return ", ".join(f"{key} {float(np.median(row[key])):.3g}" for key in names if row[key] is not None)

@@ -11,8 +11,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import gankit as gk
 from gankit import checkpoints
 from gankit.checkpoints import CheckpointError
+from gankit.device import pick_device, threads_for
+from gankit.gradients import gradient_norm
+from gankit.optim import descend
 from gankit.penalties import R1, ClipWeights, Orthogonal, WganGP
-from gankit.training import Diverged, descend, gradient_norm, pick_device, threads_for
+from gankit.training import Diverged
 
 DIGITS = gk.data.load("digits")
 RING = gk.data.load("ring", n=2000)
