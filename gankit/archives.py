@@ -13,8 +13,8 @@ import os
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -28,6 +28,8 @@ class DataError(ValueError):
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
+LMDB = "data.mdb"
+"""The file of an lmdb database, which lies in a folder of its own (`gankit.lmdb_source`)."""
 SPLIT_FOLDERS = frozenset({"train", "test", "val", "valid", "validation"})
 _GREY_MODES = frozenset({"1", "L", "LA", "La"})
 _COLOUR_MODES = frozenset({"RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV"})
@@ -168,6 +170,8 @@ def select(path: Path, members: Sequence[str], split: str | None, *, labelled: b
     """
     images = sorted(member for member in members if _is_image(member))
     if not images:
+        if databases := sorted(member for member in members if PurePosixPath(member).name == LMDB):
+            raise DataError(_is_lmdb_in_words(path, PurePosixPath(databases[0]).parent))
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
         raise DataError(f"{path} holds no image: expected class folders of files that end in {kinds}")
     # The last folder is the class, so a split is named by one of the folders above it.
@@ -194,22 +198,65 @@ def select(path: Path, members: Sequence[str], split: str | None, *, labelled: b
     return images
 
 
-class Decoder:
-    """Decodes images of a folder or a zip file: name of a member -> uint8 ``[C, H, W]``, C = 1 for grey files, else 3.
+def _is_lmdb_in_words(path: Path, folder: PurePosixPath) -> str:
+    """What to do with a path below which there is an lmdb database, and no image."""
+    if not path.is_dir():
+        return f"{path} holds the lmdb folder {folder}: unpack it, and give the folder to `gankit pack`"
+    return (
+        f"{path / folder} is an lmdb folder, as LSUN's are: write `gankit pack {path / folder} DST --size 128`, "
+        "and load DST"
+    )
 
-    It can be called from several threads, and sent to other processes, which open the file on their own.
+
+class Files(Protocol):
+    """What reads the members of a folder or an archive, from several threads; other processes open it on their own."""
+
+    def read(self, member: str) -> bytes:
+        """The bytes of a member."""
+
+    def close(self) -> None:
+        """Close the archive."""
+
+
+class _Folder:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self, member: str) -> bytes:
+        return (self.path / member).read_bytes()
+
+    def close(self) -> None:
+        pass
+
+
+class _Zip:
+    def __init__(self, path: Path) -> None:
+        self.path, self._archive = path, _open_zip(path)
+
+    def __reduce__(self) -> tuple[type[_Zip], tuple[Path]]:
+        return _Zip, (self.path,)
+
+    def read(self, member: str) -> bytes:
+        return self._archive.read(member)
+
+    def close(self) -> None:
+        self._archive.close()
+
+
+class Decoder:
+    """Decodes images of a folder or an archive: name of a member -> uint8 ``[C, H, W]``, C = 1 for grey files, else 3.
+
+    It can be called from several threads, and sent to other processes.
 
     Args:
         path: a folder, or a ``.zip`` file.
         size: side in pixels for `resize`, or None to keep images as they are.
+        files: what reads the members, where `path` is something else.
     """
 
-    def __init__(self, path: Path, size: int | None) -> None:
+    def __init__(self, path: Path, size: int | None, files: Files | None = None) -> None:
         self.path, self.size = path, size
-        self._archive = None if path.is_dir() else _open_zip(path)
-
-    def __reduce__(self) -> tuple[type[Decoder], tuple[Path, int | None]]:
-        return Decoder, (self.path, self.size)
+        self._files = files or (_Folder(path) if path.is_dir() else _Zip(path))
 
     def __call__(self, member: str) -> np.ndarray:
         """One image.
@@ -226,7 +273,7 @@ class Decoder:
                     return (
                         pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
                     )
-        except Exception as error:  # decoders and zip raise a dozen unrelated types on damaged bytes
+        except Exception as error:  # decoders and archives raise a dozen unrelated types on damaged bytes
             reason = str(error).partition(" <_io")[
                 0
             ]  # PIL names the buffer, whose address differs every time
@@ -247,15 +294,11 @@ class Decoder:
             return True
 
     def close(self) -> None:
-        """Close the zip file."""
-        if self._archive is not None:
-            self._archive.close()
+        """Close the archive."""
+        self._files.close()
 
     def _open(self, member: str) -> Image.Image:
-        read = (
-            (self.path / member).read_bytes if self._archive is None else partial(self._archive.read, member)
-        )
-        return Image.open(io.BytesIO(read()))
+        return Image.open(io.BytesIO(self._files.read(member)))
 
 
 def resize(image: Image.Image, size: int) -> Image.Image:

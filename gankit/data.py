@@ -243,8 +243,8 @@ def _one_line(error: Exception) -> str:
 
 
 _TO_PACK = {
-    "lsun-church128": "LSUN's church_outdoor as pictures",
-    "lsun-bedroom128": "LSUN's bedroom as pictures",
+    "lsun-church128": "LSUN's church_outdoor_train_lmdb",
+    "lsun-bedroom128": "LSUN's bedroom_train_lmdb",
     "ffhq128": "FFHQ's images1024x1024",
     "imagenet128": "ImageNet's class folders",
 }

@@ -89,9 +89,6 @@ def from_files(
     classes = tuple(sorted(set(names)))
     number = {name: label for label, name in enumerate(classes)}
     decode = archives.Decoder(path, size)
-    # Grey only if all pictures are, so this ends at the first one in colour.
-    channels = 1 if all(map(decode.is_grey, members)) else 3
-    side = decode(members[0]).shape[1:] if size is None else (size, size)
     return Source(
         path.name,
         split,
@@ -99,10 +96,22 @@ def from_files(
         members,
         np.array([number[name] for name in names], dtype=np.int64),
         classes,
-        (channels, *side),
+        common_shape(decode, members),
         decode,
         archives.fingerprint(path, members),
     )
+
+
+def common_shape(decode: archives.Decoder, members: Sequence[str]) -> tuple[int, int, int]:
+    """``(C, H, W)`` of pictures that are cropped and resized to one size, or else all have that of the first one.
+
+    Raises:
+        DataError: they keep their size, and the first one cannot be decoded.
+    """
+    # Grey only if all pictures are, so this ends at the first one in colour.
+    channels = 1 if all(map(decode.is_grey, members)) else 3
+    height, width = decode(members[0]).shape[1:] if decode.size is None else (decode.size, decode.size)
+    return channels, height, width
 
 
 def from_dataset(data: Dataset, *, size: int | None = None, split: str | None = None) -> Source:

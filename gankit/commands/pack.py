@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gankit import data, packed, packing
+from gankit import data, lmdb_source, packed, packing
 from gankit.commands import flags
 
 LISTED = 10
@@ -17,12 +17,13 @@ def add(commands: flags.Commands) -> None:
     command = commands.add_parser(
         "pack",
         help="decode pictures once, for training at the speed of memory",
-        description="Decode a folder, a .zip file or a torchvision set once, into one memory-mapped array that "
-        "`--data DST` reads. Killed and started again, it goes on where it was and ends with the same bytes. "
+        description="Decode a folder, a .zip file, an lmdb folder of LSUN or a torchvision set once, into one "
+        "memory-mapped array that `--data DST` reads. Killed and started again, it goes on where it was and ends with "
+        "the same bytes. "
         f"Pictures are brought to --size by a {packed.RULE}.",
     )
     command.add_argument(
-        "source", metavar="SRC", help="folder or .zip of class folders, or name of a data set"
+        "source", metavar="SRC", help="folder or .zip of class folders, lmdb folder, or name of a data set"
     )
     command.add_argument("target", metavar="DST", type=Path, help="folder to write")
     command.add_argument(
@@ -61,7 +62,14 @@ def pack(arguments: argparse.Namespace) -> None:
         source = packing.from_dataset(loaded, size=size, split=split)
     else:
         path = data.find(arguments.source, arguments.root)
-        source = packing.from_files(path, size=size, split=split, labelled=not arguments.unlabelled)
+        if lmdb_source.is_lmdb(path):
+            if split is not None:
+                raise ValueError(
+                    f"--split is about folders, and {path} is one part: give the folder of the other"
+                )
+            source = lmdb_source.from_lmdb(path, size=size, progress=not arguments.quiet)
+        else:
+            source = packing.from_files(path, size=size, split=split, labelled=not arguments.unlabelled)
     header = packing.pack(
         source,
         arguments.target,

@@ -10,7 +10,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-CONDA_NAMES = {"torch": "pytorch"}  # where conda-forge calls a package otherwise than PyPI does
+CONDA_NAMES = {
+    "torch": "pytorch",
+    "lmdb": "python-lmdb",
+}  # where conda-forge calls a package otherwise than PyPI does
 PIP_ONLY = {"prdc", "torch-fidelity"}  # not on conda-forge
 FRAME = {"python", "pip"}  # what conda provides before any requirement counts
 
