@@ -9,14 +9,10 @@ for a while slows both sides alike; the median over the turns counts, and its sp
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+import common
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -86,9 +82,7 @@ def relative_cost(recipe: Recipe, seconds: float, repeats: int, bar: tqdm) -> di
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.parser(__doc__, "threads of wide networks; narrow ones train on one")
     parser.add_argument("--replicas", type=int, default=20, help="seeds of the two settings (default: 20)")
     parser.add_argument(
         "--steps", type=int, default=100, help="steps of each run and turn in the two settings (default: 100)"
@@ -98,27 +92,9 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=0.3, help="time of each cell of the table and turn (default: 0.3)"
     )
-    parser.add_argument(
-        "--threads",
-        type=int,
-        default=1,
-        help="threads of wide networks; narrow ones train on one (default: 1)",
-    )
-    parser.add_argument("--out", type=Path, help="write the numbers as JSON")
     arguments = parser.parse_args()
-
     torch.set_num_threads(arguments.threads)
-
-    machine = {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": arguments.threads,
-        "load before": round(os.getloadavg()[0], 2),
-        "torch": str(torch.__version__),
-    }
-    result: dict[str, object] = {"machine": machine}
-    print(", ".join(f"{key} {value}" for key, value in machine.items()))
-
+    result: dict[str, object] = {"machine": common.machine(arguments.threads)}
     with tqdm(total=len(SETTINGS) * arguments.repeats, desc="settings", unit="turn", leave=False) as bar:
         settings = {
             name: compare(recipe, arguments.replicas, arguments.steps, arguments.repeats, bar)
@@ -150,8 +126,7 @@ def main() -> None:
             print(f"  {width:5}" + "".join(f"  {row[s].median:<8.2f}" for s in REPLICAS))
         result["relative cost"] = {w: {s: row[s].values for s in row} for w, row in table.items()}
 
-    if arguments.out is not None:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    common.write(result, arguments.out)
 
 
 if __name__ == "__main__":

@@ -18,15 +18,10 @@ measured, which other programs change least; with more it is wall-clock time.
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
-import os
-import platform
-import time
 from collections.abc import Callable
-from pathlib import Path
 
+import common
 import numpy as np
 import torch
 from torch import nn
@@ -42,19 +37,14 @@ SHARE, FASTER = 0.10, 3.0
 """What is asked for: the most that LeakyEMA may add to a step, the least that the update is faster than a loop."""
 
 
-def clock() -> float:
-    """Processor time of all threads where there is one, wall-clock time otherwise."""
-    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
-
-
 def in_turns(alternatives: dict[str, Callable[[], object]], repeats: int) -> dict[str, np.ndarray]:
     """Seconds of each alternative, turn by turn; a first turn warms up and does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in alternatives}
     for _ in tqdm(range(repeats + 1), unit="turn", leave=False):
         for name, work in alternatives.items():
-            begun = clock()
+            begun = common.clock()
             work()
-            seconds[name].append(clock() - begun)
+            seconds[name].append(common.clock() - begun)
     return {name: np.array(values[1:]) for name, values in seconds.items()}
 
 
@@ -142,39 +132,27 @@ def update(repeats: int) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.parser(__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help="step or update (default: both)")
     parser.add_argument("--width", type=int, help="filters of the generator (default: the paper's 256)")
     parser.add_argument("--batch-size", type=int, default=16, help="samples of each kind (default: 16)")
     parser.add_argument(
         "--repeats", type=int, default=3, help="turns of the steps; five times as many updates (default: 3)"
     )
-    parser.add_argument("--threads", type=int, default=1, help="threads (default: 1)")
-    parser.add_argument("--out", type=Path, help="write the numbers as JSON")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - {"step", "update"}:
         parser.error(f"there is no {', '.join(sorted(unknown))}; choose from step, update")
     torch.set_num_threads(arguments.threads)
     torch.set_flush_denormal(True)  # as `Trainer.fit` does
-    machine = {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": arguments.threads,
-        "seconds": "of processor time" if arguments.threads == 1 else "by the clock",
-        "load before": round(os.getloadavg()[0], 2),
-        "torch": str(torch.__version__),
+    result: dict[str, object] = {
+        "machine": common.machine(arguments.threads, seconds=common.seconds_of(arguments.threads))
     }
-    result: dict[str, object] = {"machine": machine}
-    print(", ".join(f"{key} {value}" for key, value in machine.items()), flush=True)
     parts = arguments.parts or ("step", "update")
     if "step" in parts:
         result["step"] = step(arguments.width, arguments.batch_size, arguments.repeats)
     if "update" in parts:
         result["update"] = update(5 * arguments.repeats)
-    if arguments.out is not None:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    common.write(result, arguments.out)
 
 
 if __name__ == "__main__":

@@ -26,14 +26,13 @@ import contextlib
 import io
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+import common
 import numpy as np
 import torch
 
@@ -71,20 +70,15 @@ def two_sets(data: str, n: int, d: int) -> tuple[torch.Tensor, torch.Tensor]:
 # What one process measures. Each function returns seconds of its alternatives, turn by turn.
 
 
-def clock() -> float:
-    """Processor time of all threads where there is one, wall-clock time otherwise."""
-    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
-
-
 def in_turns(alternatives: dict[str, Callable[[], object]], repeats: int) -> list[Turn]:
     turns = []
     for _ in range(repeats):
         turn = {}
         for name, compute in alternatives.items():
-            begun = clock()
+            begun = common.clock()
             with contextlib.redirect_stdout(io.StringIO()):
                 compute()
-            turn[name] = clock() - begun
+            turn[name] = common.clock() - begun
         turns.append(turn)
     return turns
 
@@ -189,10 +183,10 @@ def neighbours(who: str, data: str, n: int, d: int) -> Turn:
         from prdc import compute_prdc
 
         compute = lambda: {name: float(v) for name, v in compute_prdc(x.numpy(), y.numpy(), 5).items()}  # noqa: E731
-    wall, begun = time.perf_counter(), clock()
+    wall, begun = time.perf_counter(), common.clock()
     with contextlib.redirect_stdout(io.StringIO()):
         values = compute()
-    seconds, wall = clock() - begun, time.perf_counter() - wall
+    seconds, wall = common.clock() - begun, time.perf_counter() - wall
     return {"seconds": seconds, "wall": wall, "features": before, "peak": peak_megabytes()} | values
 
 
@@ -260,16 +254,12 @@ def show_neighbours(threads: int, repeats: int) -> dict[str, list[dict[str, Turn
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.parser(__doc__, "threads of every alternative")
     choices = ("frechet", "kernel", "neighbours", "large")
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help=f"{', '.join(choices)} (default: all but large)"
     )
     parser.add_argument("--repeats", type=int, default=3, help="turns of each comparison (default: 3)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of every alternative (default: 1)")
-    parser.add_argument("--out", type=Path, help="write the numbers as JSON")
     parser.add_argument("--call", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.call:
@@ -277,18 +267,9 @@ def main() -> None:
     if unknown := set(arguments.parts) - set(choices):
         parser.error(f"there is no {', '.join(sorted(unknown))}; choose from {', '.join(choices)}")
     parts = arguments.parts or choices[:3]
-
-    machine = {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": arguments.threads,
-        "seconds": "of processor time" if arguments.threads == 1 else "by the clock",
-        "load before": round(os.getloadavg()[0], 2),
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
-    }
+    seconds = common.seconds_of(arguments.threads)
+    machine = common.machine(arguments.threads, seconds=seconds, numpy=np.__version__)
     result: dict[str, object] = {"machine": machine}
-    print(", ".join(f"{key} {value}" for key, value in machine.items()), flush=True)
     if "frechet" in parts:
         result["frechet"] = run(arguments.threads, "frechet", repeats=arguments.repeats)
         for title, turns in result["frechet"].items():
@@ -310,8 +291,7 @@ def main() -> None:
         print(
             f"  peak memory {large['peak']:.0f} MB, of which {large['features']:.0f} MB with the features alone"
         )
-    if arguments.out is not None:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    common.write(result, arguments.out)
 
 
 if __name__ == "__main__":

@@ -12,15 +12,14 @@ turns counts, and its range is printed beside it.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import common
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -75,14 +74,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, help="write the numbers as JSON")
     arguments = parser.parse_args()
-    machine = {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": arguments.threads,
-        "load before": round(os.getloadavg()[0], 2),
-        "torch": str(torch.__version__),
-    }
-    print(", ".join(f"{key} {value}" for key, value in machine.items()))
+    machine = common.machine(arguments.threads)
 
     source = packing.from_files(gk.data.find(arguments.source), size=arguments.size)
     assert isinstance(source.decode, Decoder)
@@ -120,11 +112,8 @@ def main() -> None:
     print(
         f"a pack in memory is {np.median(ratios):.1f} times as fast [{min(ratios):.1f}, {max(ratios):.1f}]{verdict}"
     )
-    if arguments.out is not None:
-        result = {"machine": machine, "seconds to pack": seconds, "seconds to verify": verified}
-        arguments.out.write_text(
-            json.dumps(result | {"images per second": rates, "ratios": ratios}, indent=2) + "\n"
-        )
+    result = {"machine": machine, "seconds to pack": seconds, "seconds to verify": verified}
+    common.write(result | {"images per second": rates, "ratios": ratios}, arguments.out)
 
 
 if __name__ == "__main__":

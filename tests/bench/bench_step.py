@@ -15,16 +15,11 @@ time. Data are noise: no operation's time depends on them.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import time
 from collections import defaultdict
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+import common
 import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -68,16 +63,11 @@ def trainer(name: str, width: int | None, batch_size: int, leak: float, **settin
     )  # fmt: skip
 
 
-def clock() -> float:
-    """Processor time of all threads where there is one, wall-clock time otherwise."""
-    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
-
-
 def timed(work: Callable[[], object]) -> float:
     """Seconds that `work` takes."""
-    begun = clock()
+    begun = common.clock()
     work()
-    return clock() - begun
+    return common.clock() - begun
 
 
 def matmul_rate(repeats: int = 10) -> float:
@@ -157,9 +147,7 @@ def show(name: str, result: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.parser(__doc__)
     parser.add_argument(
         "networks", nargs="*", metavar="NETWORK", help=f"{' or '.join(NETWORKS)} (default: both)"
     )
@@ -168,24 +156,14 @@ def main() -> None:
     parser.add_argument("--leak", type=float, default=0.0, help="LeakyEMA's beta (default: 0)")
     parser.add_argument("--precision", default="float32", help="float32 or bfloat16 (default: float32)")
     parser.add_argument("--steps", type=int, default=2, help="timed steps (default: 2)")
-    parser.add_argument("--threads", type=int, default=1, help="threads (default: 1)")
-    parser.add_argument("--out", type=Path, help="write the numbers as JSON")
     arguments = parser.parse_args()
     if unknown := set(arguments.networks) - set(NETWORKS):
         parser.error(f"there is no {', '.join(sorted(unknown))}; choose from {', '.join(NETWORKS)}")
     torch.set_num_threads(arguments.threads)
     torch.set_flush_denormal(True)  # as `Trainer.fit` does
-
-    machine = {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": arguments.threads,
-        "seconds": "of processor time" if arguments.threads == 1 else "by the clock",
-        "load before": round(os.getloadavg()[0], 2),
-        "torch": str(torch.__version__),
+    result: dict[str, Any] = {
+        "machine": common.machine(arguments.threads, seconds=common.seconds_of(arguments.threads))
     }
-    print(", ".join(f"{key} {value}" for key, value in machine.items()), flush=True)
-    result: dict[str, Any] = {"machine": machine}
     names = arguments.networks or list(NETWORKS)
     with tqdm(total=len(names) * (arguments.steps + 2), unit="step", leave=False) as bar:
         for name in names:
@@ -195,8 +173,7 @@ def main() -> None:
             result[name] = measure(run, arguments.steps, bar)
             bar.clear()
             show(name, result[name])
-    if arguments.out is not None:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    common.write(result, arguments.out)
 
 
 if __name__ == "__main__":
