@@ -11,10 +11,10 @@ import torch
 
 import gankit
 from gankit.checkpoints import CheckpointError
-from gankit.commands import classifier, evaluate, flags, import_biggan, pack, recipes, sample, train
+from gankit.commands import classifier, evaluate, flags, import_biggan, pack, plot, recipes, sample, train
 from gankit.training import Diverged
 
-COMMANDS = (train, sample, evaluate, recipes, classifier, pack, import_biggan)
+COMMANDS = (train, sample, evaluate, plot, recipes, classifier, pack, import_biggan)
 
 EXAMPLES = """\
 examples:
@@ -23,6 +23,8 @@ examples:
   gankit train ns-ring --seed 0 1 2 3 --out runs/b     four seeds side by side
   gankit sample runs/a                                 write a grid of samples, runs/a/samples.png
   gankit evaluate runs/a                               print a table, write runs/a/evaluation.json
+  gankit evaluate runs/a --curve                       the same of every checkpoint that train --keep-every kept
+  gankit plot runs/a runs/b                            draw what both logged, runs/a/curves.png
   gankit evaluate runs/a -n 50000 --features inception --metrics fd is        FID and IS
   gankit pack imagenet imagenet128 --split train --size 128    decode pictures once; train with --data imagenet128
 """

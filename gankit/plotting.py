@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import matplotlib.pyplot as plt
@@ -87,6 +87,44 @@ def band(
     low, middle, high = np.quantile(runs, [quantiles[0], 0.5, quantiles[1]], axis=1)
     (line,) = ax.plot(x, middle, label=label, color=color, lw=1.8)
     ax.fill_between(x, low, high, color=line.get_color(), alpha=0.18, lw=0)
+
+
+def curves(
+    runs: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], names: Sequence[str], columns: int = 3
+) -> Figure:
+    """Learning curves of several runs: a panel for each quantity, a colour for each run.
+
+    Args:
+        runs: label -> quantity -> steps `[T]` and values `[T, S]`, as `gankit.checkpoints.read_curves` gives them. The
+            line is the median of the S replicas, the band their range.
+        names: the quantities to draw. A run that does not have one is left out of its panel.
+        columns: panels side by side, at most.
+
+    Raises:
+        ValueError: no run, no name, or a name that no run has; the message lists what there is.
+    """
+    known = list(dict.fromkeys(name for held in runs.values() for name in held))
+    if not runs or not names or (missing := [name for name in names if name not in known]):
+        asked = ", ".join(missing) if runs and names else "none"
+        raise ValueError(f"names must be among {', '.join(known) or 'those of a run'}, got {asked}")
+    use_style()
+    columns = min(columns, len(names))
+    rows = math.ceil(len(names) / columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(4 * columns, 0.4 + 2.8 * rows), squeeze=False)
+    for ax, name in zip(axes.flat, names, strict=False):
+        for i, (label, held) in enumerate(runs.items()):
+            if name in held:
+                band(ax, *held[name], label=label, color=f"C{i}")
+        drawn = np.concatenate([line.get_ydata() for line in ax.get_lines()])
+        # Distances fall by powers of ten; costs and logits change their sign.
+        if drawn.min() > 0 and drawn.max() > 5 * drawn.min():
+            ax.set_yscale("log")
+        ax.set(title=name, xlabel="generator steps")
+    for ax in axes.flat[len(names) :]:
+        ax.set_axis_off()
+    handles = {label: h for ax in axes.flat for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(runs), 4))
+    return figure
 
 
 def tile(images: Tensor, columns: int | None = None, pad: int = 1) -> np.ndarray:

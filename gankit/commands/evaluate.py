@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from gankit import checkpoints, data, distributed, metrics
 from gankit.commands import flags, runs, spaces
@@ -15,10 +17,11 @@ EVALUATING = """\
 metrics ({default}):
 {metrics}
 
-feature spaces: `classifier` is the book's own for digits and MNIST, trained and cached at first use; `inception`
-the 2015 Inception network (`pip install "gankit[metrics]"`; its weights are read from --weights, or from the cache of
-torch-fidelity, and fetched only with --download); `pixels` the images or points themselves; `auto` the classifier
-where there is one and else the pixels. A distance is named after its space, and only Inception's is an FID.
+feature spaces: `classifier` is the book's own for digits, MNIST and CIFAR-10, trained and cached at first use, or the
+one in --weights, which `gankit classifier` trained on other pictures; `inception` the 2015 Inception network (`pip
+install "gankit[metrics]"`; its weights are read from --weights, or from the cache of torch-fidelity, and fetched only
+with --download); `pixels` the images or points themselves; `auto` the classifier of digits and MNIST, and else the
+pixels. A distance is named after its space, and only Inception's is an FID.
 
 Scores compare only if they were measured alike: the protocol is printed below the table and stored with each score.
 The error is the standard error over other samples of the same network; seeds differ by more.
@@ -45,6 +48,11 @@ def add(commands: flags.Commands) -> None:
     command.add_argument(
         "-n", "--n", type=flags.positive, default=5_000, help="number of samples (default: %(default)s)"
     )
+    command.add_argument(
+        "--curve",
+        action="store_true",
+        help="measure every checkpoint in the folder (`train --keep-every`): a learning curve for `gankit plot`",
+    )
     command.add_argument("--metrics", nargs="+", metavar="NAME", help="what to measure, see below")
     spaces.add(command)
     command.add_argument(
@@ -69,63 +77,92 @@ def add(commands: flags.Commands) -> None:
     command.add_argument(
         "--no-errors", action="store_true", help="estimate no standard errors, which is faster"
     )
-    command.add_argument("--to", type=Path, help="the JSON file to write (default: FOLDER/evaluation.json)")
+    command.add_argument(
+        "--to",
+        type=Path,
+        help=f"the JSON file to write (default: FOLDER/evaluation.json, or FOLDER/{checkpoints.CURVE})",
+    )
     command.set_defaults(run=evaluate)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Print a table of metrics and write them as JSON; processes that torchrun started share the work."""
+    if arguments.curve and (arguments.best or arguments.step is not None):
+        raise ValueError("--curve measures every kept checkpoint: leave --best and --step out")
     device = arguments.device = runs.own_device(arguments.device)
     with distributed.processes(device):
         run = runs.load_run(arguments)
-        reference, split = _reference(run, arguments)
-        space = spaces.of_run(run, reference, arguments)
-        n_real = spaces.n_real(space, reference, arguments.n_real)
-        scores = metrics.evaluate(
-            runs.sampler(run, arguments),
-            reference,
-            arguments.metrics,
-            space,
-            n=arguments.n,
-            n_real=n_real,
-            split=split,
-            k=arguments.k,
-            splits=arguments.splits,
-            pairs=arguments.pairs,
-            errors=not arguments.no_errors,
-            progress=not arguments.quiet,
+        data, split = _reference(run, arguments)
+        space = spaces.of_run(run, data, arguments)
+        n_real = spaces.n_real(space, data, arguments.n_real)
+        known = metrics.reference(
+            data, space, n=n_real, split=split, device=device, progress=not arguments.quiet
         )
+        found = {}
+        for path in checkpoints.saved(arguments.folder) if arguments.curve else [None]:
+            if path is not None:
+                run.load(path)
+            found[run.steps] = (
+                run.images,
+                metrics.evaluate(
+                    runs.sampler(run, arguments),
+                    known,
+                    arguments.metrics,
+                    n=arguments.n,
+                    k=arguments.k,
+                    splits=arguments.splits,
+                    pairs=arguments.pairs,
+                    errors=not arguments.no_errors,
+                    progress=not arguments.quiet,
+                ),
+            )
         if distributed.rank() > 0:
             return
-    n_real = min(n_real, len(reference))
+    n_real = min(n_real, len(data))
+    last = found[run.steps][1]
     result = {
         "recipe": run.recipe["name"],
-        "step": run.steps,
-        "images": run.images,
         "network": arguments.network,
         "samples": arguments.n,
-        "reference": {
-            "data": reference.name,
-            "images": n_real,
-            "split": split,
-            "classes": reference.n_classes,
-        },
+        "reference": {"data": data.name, "images": n_real, "split": split, "classes": data.n_classes},
         "sample_seed": arguments.sample_seed,
         "standing": arguments.standing,
         "seeds": list(run.seeds),
-        "scores": {name: score.value.tolist() for name, score in scores.items()},
-        "errors": {name: None if s.error is None else s.error.tolist() for name, s in scores.items()},
-        "protocols": {name: dataclasses.asdict(score.protocol) for name, score in scores.items()},
+        "protocols": {name: dataclasses.asdict(score.protocol) for name, score in last.items()},
         "versions": checkpoints.versions(),
     }
-    target = arguments.to or arguments.folder / "evaluation.json"
+    what = f"{arguments.network}, {arguments.n:,} samples against {n_real:,} of {data.name}"
+    if arguments.curve:
+        target = arguments.to or arguments.folder / checkpoints.CURVE
+        result |= _curve(found)
+        head = f"{len(found)} checkpoints"
+        table = metrics.table({f"step {step:,}": scores for step, (_, scores) in found.items()})
+    else:
+        target = arguments.to or arguments.folder / "evaluation.json"
+        result |= {"step": run.steps, "images": run.images} | _values(last)
+        head, table = f"step {run.steps:,}", str(last)
     runs.write_json(target, result)
-    print(
-        f"{run.recipe['name']}, step {run.steps:,}, {arguments.network}, {arguments.n:,} samples against "
-        f"{n_real:,} of {reference.name}"
-    )
-    print(scores)
+    print(f"{run.recipe['name']}, {head}, {what}")
+    print(table)
     print(f"written to {target}")
+
+
+def _values(scores: metrics.Scores) -> dict[str, dict[str, Any]]:
+    """Values and errors by name, for JSON."""
+    return {
+        "scores": {name: score.value.tolist() for name, score in scores.items()},
+        "errors": {name: None if s.error is None else s.error.tolist() for name, s in scores.items()},
+    }
+
+
+def _curve(found: Mapping[int, tuple[int, metrics.Scores]]) -> dict[str, Any]:
+    """The same of several steps: lists of them, with the steps and the real images seen."""
+    each = [_values(scores) for _, scores in found.values()]
+    return {
+        "steps": list(found),
+        "images": [images for images, _ in found.values()],
+        **{part: {name: [row[part][name] for row in each] for name in each[0][part]} for part in each[0]},
+    }
 
 
 def _reference(run: Trainer, arguments: argparse.Namespace) -> tuple[Dataset, str]:

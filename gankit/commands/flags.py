@@ -60,8 +60,12 @@ def reading() -> Parser:
     """Which samples of which run."""
     reading = Parser(add_help=False)
     reading.add_argument("folder", type=Path, help="folder of a run")
-    reading.add_argument(
+    which = reading.add_mutually_exclusive_group()
+    which.add_argument(
         "--best", action="store_true", help="the checkpoint that `train --best` kept, not the newest"
+    )
+    which.add_argument(
+        "--step", type=positive, help="the checkpoint of this step, which `train --keep-every` kept"
     )
     reading.add_argument(
         "--network",

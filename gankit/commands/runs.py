@@ -21,7 +21,7 @@ from gankit.training import Trainer, pick_device
 
 
 def load_run(arguments: argparse.Namespace, *, needs_data: bool = True) -> Trainer:
-    """The run in a folder, at its newest checkpoint or at its best one.
+    """The run in a folder, at its newest checkpoint, at its best one or at that of a step.
 
     Args:
         arguments: of a command with the flags of `flags.reading`.
@@ -29,6 +29,13 @@ def load_run(arguments: argparse.Namespace, *, needs_data: bool = True) -> Train
     """
     folder = arguments.folder
     found = folder / checkpoints.BEST if arguments.best else checkpoints.latest(folder)
+    if found is not None and arguments.step is not None:
+        kept = [checkpoints.step_of(path) for path in checkpoints.saved(folder)]
+        if arguments.step not in kept:
+            raise CheckpointError(
+                f"--step must be one of {', '.join(map(str, kept))} of {folder}, got {arguments.step}"
+            )
+        found = checkpoints.path_of(folder, arguments.step)
     if found is None:
         runs = sorted({str(path.parent) for path in folder.glob("*/checkpoint-*.pt")})
         hint = f"did you mean {' or '.join(runs[:3])}?" if runs else "`gankit train ... --out` writes one"

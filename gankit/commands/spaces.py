@@ -13,6 +13,9 @@ from gankit.data import Dataset
 from gankit.metrics import FeatureSpace, features
 from gankit.training import Trainer
 
+QUICK = ("digits", "mnist", "stacked-digits", "stacked-mnist")
+"""Data whose classifier trains within two minutes, so that it is used without being asked for."""
+
 PIXEL_REFERENCES = 10_000
 """How many real images pixels are compared with if nothing is said, drawn at random."""
 
@@ -25,7 +28,12 @@ def add(command: argparse.ArgumentParser) -> None:
         default="auto",
         help="space to compare in: see `gankit evaluate --help` (default: %(default)s)",
     )
-    command.add_argument("--weights", type=Path, help="file of the Inception weights")
+    command.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="the Inception weights, or the classifier that `gankit classifier ... --to FILE` wrote",
+    )
 
 
 def of_run(run: Trainer, reference: Dataset, arguments: argparse.Namespace) -> FeatureSpace:
@@ -34,7 +42,9 @@ def of_run(run: Trainer, reference: Dataset, arguments: argparse.Namespace) -> F
     kind = arguments.features
     if kind == "inception":
         return features.inception(arguments.weights, download=arguments.download)
-    if kind == "classifier" or (kind == "auto" and name.removeprefix("stacked-") in classifier.RECIPES):
+    if kind == "classifier" and arguments.weights is not None:
+        return features.of_file(arguments.weights, reference)
+    if kind == "classifier" or (kind == "auto" and name in QUICK):
         _train_missing_classifier(name.removeprefix("stacked-"), run, arguments)
         return features.classifier(name, root=arguments.root)
     return features.pixels(reference)

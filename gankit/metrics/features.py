@@ -156,6 +156,33 @@ def classifier(name: str, *, root: str | Path | None = None, train: bool = False
     return of_classifier(classifiers.load(name, root=root, train=train), f"{name} classifier")
 
 
+def of_file(path: Path, data: Dataset) -> FeatureSpace:
+    """Penultimate features and class logits of a classifier that `gankit classifier ... --to FILE` wrote.
+
+    Args:
+        path: the file.
+        data: what samples are compared with.
+
+    Raises:
+        DataError: the file is missing or damaged.
+        ValueError: the classifier is for pictures of another shape, or has other classes, than the data.
+    """
+    from gankit import classifier as classifiers  # which itself uses gankit.metrics.modes
+
+    net, name, classes = classifiers.read(path)
+    if (net.shape, classes) != (data.shape, data.classes):
+        raise ValueError(
+            f"{path} is a classifier for {name!r}, pictures {net.shape} of {_few(classes)}; "
+            f"{data.name!r} has {data.shape} of {_few(data.classes)}"
+        )
+    return of_classifier(net, f"{name} classifier")
+
+
+def _few(classes: tuple[str, ...]) -> str:
+    """The first of the classes, and how many there are."""
+    return f"{len(classes)} classes ({', '.join(classes[:3])}{', ...' if len(classes) > 3 else ''})"
+
+
 def of_classifier(net: nn.Module, name: str) -> FeatureSpace:
     """Features and logits of any network with `shape`, `n_classes`, `features(x)` and `logits(features)`.
 

@@ -1,18 +1,26 @@
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from gankit import classifier, data
 from gankit.classifier import (
     Classifier,
+    ResidualClassifier,
     Stacked,
     cache_path,
     class_frequencies,
     compute_features,
+    flip_and_shift,
+    hold_out,
     load,
     predict,
+    read,
     train,
     train_and_cache,
+    write,
 )
 from gankit.data import DataError
 
@@ -200,3 +208,99 @@ def test_cache_that_cannot_be_written_is_named(tmp_path):
 def test_errors_name_the_argument_and_what_came(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_residual_features_are_means_of_torchvisions_blocks():
+    network = ResidualClassifier((3, 12, 9), n_classes=5, n_features=16).eval()
+    x = torch.randn(4, 3, 12, 9)
+    features = network.features(x)
+    assert features.shape == (4, 16)
+    assert torch.equal(network(x), nn.functional.linear(features, *network.output.parameters()))
+    maps = network.convolutions[:-2](x)
+    assert maps.shape == (4, 16, 3, 3)  # halved twice, upwards
+    torch.testing.assert_close(features, maps.mean((2, 3)))
+    assert network.n_features == 16
+    assert (features >= 0).all()
+
+
+def test_residual_classifier_learns_digits():
+    trained = tiny(network="residual", epochs=4, batch_size=64)
+    assert trained.test_accuracy > 0.95
+    assert torch.equal(predict(trained, torch.zeros(2, 1, 8, 8)), predict(trained, torch.zeros(2, 1, 8, 8)))
+
+
+def test_training_with_shifts_repeats_itself_too():
+    first, second, unshifted = tiny(shift=1), tiny(shift=1), tiny()
+    assert torch.equal(first.output.weight, second.output.weight)
+    assert not torch.equal(first.output.weight, unshifted.output.weight)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    n=st.integers(1, 5),
+    height=st.integers(2, 9),
+    width=st.integers(2, 9),
+    shift=st.integers(1, 8),
+    seed=st.integers(0, 99),
+)
+def test_shifted_images_are_windows_of_the_reflected_one(n, height, width, shift, seed):
+    shift = min(shift, height - 1, width - 1)
+    x = torch.arange(n * 2 * height * width, dtype=torch.float32).reshape(n, 2, height, width)
+    moved = flip_and_shift(x, shift, torch.Generator().manual_seed(seed))
+    assert moved.shape == x.shape
+    for image, result in zip(x.numpy(), moved.numpy(), strict=True):
+        padded = np.pad(image, ((0, 0), (shift, shift), (shift, shift)), mode="reflect")
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
+        both = np.concatenate([windows, windows[..., ::-1]], 1)
+        assert (both == result[:, None, None]).all((0, 3, 4)).any()
+
+
+def test_half_of_the_images_are_mirrored_and_shifts_are_uniform():
+    x = torch.arange(5.0).expand(20_000, 1, 5, 5)
+    moved = flip_and_shift(x, 1, torch.Generator().manual_seed(0))[:, 0, 0]
+    rising = moved[:, 3] > moved[:, 2]
+    assert abs(rising.double().mean() - 0.5) < 0.02
+    starts = moved[rising][:, 2].long().bincount(minlength=5)[1:4] / rising.sum()  # 1, 2 or 3 in the middle
+    assert (starts - 1 / 3).abs().max() < 0.02
+
+
+def test_every_tenth_image_of_each_class_is_held_out():
+    images = data.load("digits")
+    kept, held = hold_out(images)
+    assert len(kept) + len(held) == len(images)
+    counts, held_counts = images.labels.bincount(), held.labels.bincount()
+    assert torch.equal(held_counts, counts // 10)
+    sevens = images.images[images.labels == 7]
+    assert torch.equal(held.images[held.labels == 7], sevens[9::10])
+    with pytest.raises(ValueError, match="every must be at least 2, got 1"):
+        hold_out(images, 1)
+    with pytest.raises(ValueError, match="no class of 'digits' has 500 images"):
+        hold_out(images, 500)
+
+
+def test_a_written_classifier_is_read_with_its_name_and_classes(tmp_path):
+    recipe = {"network": "residual", "epochs": 1}
+    network = tiny(network="residual")
+    path = tmp_path / "new" / "mine.pt"
+    write(path, network, recipe, SPLITS[0])
+    again, name, classes = read(path)
+    x, _ = SPLITS[1].batch(torch.arange(5))
+    assert torch.equal(network(x), again(x))
+    assert not again.training
+    assert (name, classes, again.test_accuracy) == ("digits", SPLITS[0].classes, network.test_accuracy)
+    assert [file.name for file in path.parent.iterdir()] == ["mine.pt"]
+    with pytest.raises(DataError, match=r"there is no trained classifier at .*none\.pt"):
+        read(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"network": "large"}, "network must be one of plain, residual, got 'large'"),
+        ({"shift": 8}, "shift must be at least 0 and less than"),
+        ({"shift": -1}, "got -1"),
+    ],
+)
+def test_settings_out_of_range_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        tiny(**settings)

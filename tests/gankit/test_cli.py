@@ -26,7 +26,7 @@ from gankit import checkpoints, classifier, cli, plotting
 from gankit.metrics import evaluate, evaluate_points, features
 from gankit.recipes import Recipe, recipes
 
-COMMANDS = ("train", "sample", "evaluate", "recipes", "classifier", "pack", "verify", "import-biggan")
+COMMANDS = ("train", "sample", "evaluate", "plot", "recipes", "classifier", "pack", "verify", "import-biggan")
 FLAGS = [f.name for f in dataclasses.fields(Recipe) if f.name not in ("name", "about", "paper")]
 # Eight steps of a narrow network, with checkpoints at 2, 4, 6 and 8.
 SHORT = (
@@ -911,20 +911,126 @@ def test_a_bug_is_not_taken_for_bad_input(gankit, tmp_path, monkeypatch):
         gankit("train", "ns-digits", "--out", tmp_path / "run")
 
 
+# --- Learning curves --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(gankit, tmp_path) -> Path:
+    """The folder of a run of two seeds, with checkpoints at 3, 6, 8 and 9 of its ten steps, and 10."""
+    folder = tmp_path / "kept"
+    short = ["--steps", 10, "--width", 8, "--save-every", 4, "--keep-every", 3, "--log-every", 2, "--quiet"]
+    assert gankit("train", "ns-digits", "--seed", 0, 1, "--out", folder, *short).status == 0
+    assert [checkpoints.step_of(path) for path in checkpoints.saved(folder)] == [3, 6, 9, 10]
+    return folder
+
+
+def test_a_curve_is_what_each_kept_checkpoint_measures_alone(gankit, kept, quick_judge):
+    outcome = gankit("evaluate", kept, "--curve", "-n", 50, "--quiet")
+    assert outcome.status == 0
+    assert re.findall(r"^step (\d+) ", outcome.out, re.MULTILINE) == ["3", "6", "9", "10"]
+    curve = json.loads((kept / "curve.json").read_text())
+    assert curve["steps"] == [3, 6, 9, 10]
+    assert curve["images"] == [96, 192, 288, 320]
+    assert not (kept / "evaluation.json").exists()
+    for i, step in enumerate(curve["steps"]):
+        assert gankit("evaluate", kept, "--step", step, "-n", 50, "--quiet").status == 0
+        alone = json.loads((kept / "evaluation.json").read_text())
+        assert alone["step"] == step
+        for part in ("scores", "errors"):
+            assert {name: values[i] for name, values in curve[part].items()} == alone[part]
+        assert alone["protocols"] == curve["protocols"]
+
+
+def test_a_step_that_was_not_kept_is_refused_with_those_that_were(gankit, kept):
+    for command in ("evaluate", "sample"):
+        refused(gankit(command, kept, "--step", 5), "--step must be one of 3, 6, 9, 10", "got 5")
+    refused(gankit("sample", kept, "--step", 3, "--best"), "not allowed with argument --step")
+    refused(gankit("evaluate", kept, "--curve", "--step", 3), "leave --best and --step out")
+
+
+def test_samples_of_a_kept_step_are_those_of_a_run_that_ended_there(gankit, kept, tmp_path):
+    short = ["--width", 8, "--quiet", "--seed", 0, 1]
+    assert gankit("train", "ns-digits", "--steps", 3, *short, "--out", tmp_path / "early").status == 0
+    assert gankit("sample", tmp_path / "early").status == 0
+    assert gankit("sample", kept, "--step", 3).status == 0
+    assert (kept / "samples.png").read_bytes() == (tmp_path / "early" / "samples.png").read_bytes()
+
+
+def test_curves_of_runs_are_drawn(gankit, kept, done, quick_judge):
+    assert gankit("evaluate", kept, "--curve", "-n", 50, "--quiet").status == 0
+    outcome = gankit("plot", kept, done)
+    assert (outcome.status, outcome.out) == (0, f"{kept / 'curves.png'}: kept, run\n")
+    with Image.open(kept / "curves.png") as picture:
+        assert picture.width > picture.height > 500  # six panels
+    for suffix, head in ((".svg", b"<?xml"), (".pdf", b"%PDF")):
+        target = kept / f"one{suffix}"
+        assert gankit("plot", kept, "--curves", "real_logit", "--to", target).status == 0
+        assert target.read_bytes().startswith(head)
+
+
+def test_what_cannot_be_drawn_is_said(gankit, kept, done, tmp_path):
+    refused(gankit("plot", done, "--curves", "fid"), "d_loss, real_logit", "got fid")
+    refused(gankit("plot", done, "--to", "curves.gif"), ".png, .svg or .pdf", "curves.gif")
+    refused(gankit("plot", done, done), "each folder must be given once")
+    refused(
+        gankit("plot", tmp_path / "none"), f"there is no log of a run at {tmp_path / 'none' / 'log.jsonl'}"
+    )
+    with open(done / "log.jsonl", "a") as log:
+        log.write('{"step": 9, "d_lo')
+    refused(gankit("plot", done), "line 5 of", "is damaged")
+
+
+def test_a_classifier_of_own_pictures_is_written_and_used(gankit, tmp_path, quick_judge):
+    rng = np.random.default_rng(0)
+    pictures = tmp_path / "shades"
+    for label, level in (("dark", 40), ("light", 200)):
+        (pictures / label).mkdir(parents=True)
+        for i in range(40):
+            noise = rng.integers(-30, 30, (8, 8, 3))
+            Image.fromarray((level + noise).astype(np.uint8)).save(pictures / label / f"{i}.png")
+    file = tmp_path / "shades.pt"
+    # Too few pictures for a batch of the recipe.
+    refused(gankit("classifier", pictures, "--to", file, "--quiet"), "batch_size <= 72")
+    refused(gankit("classifier", pictures), "there is no classifier", "--to FILE")
+    refused(gankit("classifier", "digits", "--test", "x"), "--test goes with --to")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifier, "PICTURES", {**classifier.PICTURES, "batch_size": 8})
+        outcome = gankit("classifier", pictures, "--to", file, "--epochs", 2, "--quiet")
+    assert (outcome.status, outcome.out) == (0, f"{pictures}: test accuracy 100.00%, written to {file}\n")
+    run = tmp_path / "run"
+    small = ["--data", pictures, "--model", "mlp", "--width", 8, "--depth", "none", "--steps", 2, "--quiet"]
+    assert gankit("train", "ns-digits", "--d-depth", "none", "--out", run, *small).status == 0
+    asked = ["-n", 20, "--quiet", "--features", "classifier", "--weights", file]
+    outcome = gankit("evaluate", run, "--metrics", "fd", "class_divergence", *asked)
+    assert outcome.status == 0
+    assert "FD[shades classifier]" in outcome.out
+    refused(gankit("evaluate", run, *asked[:-1], tmp_path / "none.pt"), "there is no trained classifier at")
+    digits = tmp_path / "digits"
+    assert gankit("train", "ns-digits", "--out", digits, *SHORT).status == 0
+    refused(
+        gankit("evaluate", digits, *asked),
+        "a classifier for 'shades'",
+        "2 classes (dark, light)",
+        "10 classes (0",
+    )
+
+
 # --- Help and lists ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("command", "flags"),
     [
-        ("train", ["--out", "--seed", "--log-every", "--save-every", "--download", "--device", "--root", "--quiet"]),
+        ("train", ["--out", "--seed", "--log-every", "--save-every", "--keep-every", "--download", "--device", "--root",
+                   "--quiet"]),
         ("sample", ["-n", "--to", "--network", "--sample-seed", "--truncation", "--standing", "--device", "--root"]),
         ("evaluate", ["-n", "--to", "--network", "--sample-seed", "--truncation", "--standing", "--device", "--root",
                       "--metrics",
                       "--features", "--weights", "--download", "--split", "--n-real", "--k", "--splits", "--pairs",
-                      "--no-errors"]),
+                      "--no-errors", "--curve", "--step", "--best"]),
+        ("plot", ["--curves", "--to"]),
         ("recipes", []),
-        ("classifier", ["--device", "--download", "--root", "--quiet"]),
+        ("classifier", ["--to", "--test", "--size", "--epochs", "--device", "--download", "--root", "--quiet"]),
     ],
 )  # fmt: skip
 def test_every_command_has_help_that_names_its_flags(gankit, command, flags):
@@ -945,7 +1051,7 @@ def test_the_commands_are_listed_with_examples_that_parse(gankit):
     for command in COMMANDS:
         assert re.search(rf"^    {command} +\w", outcome.out, re.MULTILINE)
     examples = re.findall(r"^  gankit (.*?)  ", outcome.out, re.MULTILINE)
-    assert len(examples) == 7
+    assert len(examples) == 9
     for example in examples:
         cli._parser().parse_args(example.split())
 
