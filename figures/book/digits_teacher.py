@@ -4,13 +4,16 @@ Three runs of the same fully connected GAN with the non-saturating cost. From st
 replaced: by nothing in the first run, by samples of the averaged generator in the second (LeakyEMA), by fresh samples
 of the generator itself in the third. A seed has the same initial weights, z and data in each.
 
-The small counterpart of rows of tables 1 and 2 of "Mean teachers can train superior GANs".
+The small counterpart of rows of tables 1 and 2 of "Mean teachers can train superior GANs". The networks are those of
+`figures.leakyema.table02_variants` at quick scale, which compares more variants over longer runs; here the logits of
+every 50th step are kept, too, and all three are the same run until leaking begins.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -20,29 +23,29 @@ from torch import Tensor
 
 import gankit as gk
 from figures.leakyema.fig03_disjoint_supports import COLORS
+from figures.leakyema.runs import SETTINGS
 from figures.provenance import command_line, rounded, spread, stamp
 from gankit import classifier as classifiers
 from gankit.data import Dataset
 from gankit.metrics.evaluate import evaluate_classes
 from gankit.plotting import band, use_style
+from gankit.recipe import Recipe
 from gankit.sampling import sample
 from gankit.training import Trainer
 
-RUNS = {
-    "baseline": gk.Leak(0.0),
-    "teacher": gk.Leak(0.5, start=500),
-    "generator": gk.Leak(0.5, start=500, source="generator"),
-}
-"""Name -> what is leaked."""
+BASELINE = SETTINGS["digits"]
+LEAKY = replace(BASELINE, leak_beta=0.5, leak_start=500)
+RUNS = {"baseline": BASELINE, "teacher": LEAKY, "generator": replace(LEAKY, leak_source="generator")}
+"""Name -> recipe."""
 
 MEASURES = {"FD": "distance", "D_JS": "divergence", "FD of average": "average_distance"}
 
 
-def train(leak: gk.Leak, n_seeds: int, steps: int, judge_every: int = 250, samples: int = 500) -> Trainer:
+def train(recipe: Recipe, n_seeds: int, steps: int, judge_every: int = 250, samples: int = 500) -> Trainer:
     """One run with seeds 0..n_seeds-1, as an ensemble.
 
     Args:
-        leak: what replaces real digits.
+        recipe: of `RUNS`, say.
         n_seeds: S replicas.
         steps: generator steps.
         judge_every: steps between two judgements.
@@ -51,11 +54,9 @@ def train(leak: gk.Leak, n_seeds: int, steps: int, judge_every: int = 250, sampl
     Returns:
         The trainer; its `curve` knows "FD", "D_JS" and "FD of average" `[T, S]` beside costs and logits.
     """
-    data = gk.data.load("digits")
-    G, D = gk.pair(lambda seed: gk.models.mlp(data.shape, 16, 3, 64, d_depth=4, seed=seed), range(n_seeds))
-    adam = gk.Adam(lr=1e-3, beta1=0.5)
-    settings = {"batch_size": 32, "g_optimizer": adam, "d_optimizer": adam, "ema": gk.EMA(0.99)}
-    run = Trainer(G, D, data, loss="ns", leak=leak, **settings)
+    data, seeds = gk.data.load(recipe.data), range(n_seeds)
+    G, D = gk.pair(lambda seed: recipe.networks(data.shape, seed), seeds)
+    run = recipe.trainer(G, D, data, seeds)
     return run.fit(steps, callback=quality(data, samples), callback_every=judge_every)
 
 
@@ -87,8 +88,8 @@ def compute(n_seeds: int = 20, steps: int = 1_500) -> dict[str, Any]:
     """
     begun = time.perf_counter()
     result: dict[str, Any] = {}
-    for name, leak in RUNS.items():
-        run = train(leak, n_seeds, steps)
+    for name, recipe in RUNS.items():
+        run = train(recipe, n_seeds, steps)
         result["log_steps"], real = run.curve("real_logit")
         result["steps"], _ = run.curve("FD")
         result[name] = {new: run.curve(key)[1] for key, new in MEASURES.items()}
@@ -129,7 +130,7 @@ def draw(result: dict[str, Any]) -> Figure:
     left.minorticks_off()
     right.set(xlabel="generator steps", ylabel="real minus generated logit")
     for ax in (left, right):
-        ax.axvline(RUNS["teacher"].start, color="#BBBBBB", lw=1, zorder=0)
+        ax.axvline(LEAKY.leak_start, color="#BBBBBB", lw=1, zorder=0)
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=len(look))
     return figure
 

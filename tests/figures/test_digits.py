@@ -1,6 +1,7 @@
 """The book's runs on digits: settings and pairs are what the texts say, and draw understands compute."""
 
 import json
+from dataclasses import replace
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -45,8 +46,8 @@ def test_teachers_and_baseline_are_the_same_run_until_leaking_begins(monkeypatch
         digits_teacher,
         "RUNS",
         {
-            name: type(leak)(leak.beta, 40 if leak.beta else 0, leak.source)
-            for name, leak in digits_teacher.RUNS.items()
+            name: replace(recipe, leak_start=40 if recipe.leak_beta else 0)
+            for name, recipe in digits_teacher.RUNS.items()
         },
     )
     result = digits_teacher.compute(n_seeds=2, steps=100)
