@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 RESULTS = Path(__file__).parent / "results"
@@ -126,6 +127,7 @@ def command_line(
     name: str,
     description: str,
     options: Mapping[str, tuple[int | str, str]],
+    threads: int | None = None,
     arguments: Sequence[str] | None = None,
 ) -> Path:
     """Run a figure module from a shell: compute, write the result, draw it if asked to.
@@ -136,6 +138,8 @@ def command_line(
         name: the result's path below `RESULTS`, without its ending; by default it goes below runs/figures instead.
         description: the first lines of ``--help``.
         options: numbers and words that `compute` takes: name -> (default, explanation).
+        threads: CPU threads of PyTorch, which then also treats denormal numbers as zero, as it does in training; None
+            leaves both as they are.
         arguments: the command line; None for that of the process.
 
     Returns:
@@ -161,6 +165,9 @@ def command_line(
         "--picture", type=Path, help="where to draw them: .png, .svg or .pdf (default: nowhere)"
     )
     chosen = parser.parse_args(arguments)
+    if threads is not None:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(True)
     result = compute(**{option: getattr(chosen, option) for option in options})
     save(result, chosen.out)
     print(f"wrote {chosen.out} ({result['provenance']['wall_time_s']} s)")

@@ -240,13 +240,12 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
     command_line(
         compute,
         draw,
         name="leakyema/fig09_truncation",
         description=str(__doc__),
+        threads=1,
         options={
             "run": ("", "folders of runs, separated by commas; none trains small GANs on digits"),
             "data": ("", "data set to compare with; none takes that of the runs"),

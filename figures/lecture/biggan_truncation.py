@@ -266,12 +266,11 @@ def draw_spectra(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
     command_line(
         compute,
         draw,
         name="lecture/biggan_truncation",
         description=str(__doc__),
+        threads=1,
         options={"seeds": (6, "seeds"), "steps": (1_000, "generator steps")},
     )

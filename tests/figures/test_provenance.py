@@ -5,6 +5,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 from figures import provenance
@@ -73,3 +74,25 @@ def test_command_line_writes_numbers_and_picture(tmp_path: Path, capsys: pytest.
     shown = capsys.readouterr().out
     assert "Squares." in shown
     assert "how many (default: 4)" in shown
+
+
+def test_command_line_sets_the_threads_it_is_given(tmp_path: Path) -> None:
+    def counted() -> dict[str, Any]:
+        tiny = torch.tensor(1e-39) * 0.5  # below the smallest normal number
+        return {
+            "threads": torch.get_num_threads(),
+            "tiny": float(tiny),
+            "provenance": provenance.stamp(0.0),
+        }
+
+    before = torch.get_num_threads()
+    shared = {"name": "x", "description": "", "options": {}, "arguments": ["--out", str(tmp_path / "a.json")]}
+    try:
+        torch.set_num_threads(2)
+        plain = json.loads(provenance.command_line(counted, draw, **shared).read_text())
+        alone = json.loads(provenance.command_line(counted, draw, threads=1, **shared).read_text())
+    finally:
+        torch.set_num_threads(before)
+        torch.set_flush_denormal(False)
+    assert (plain["threads"], alone["threads"]) == (2, 1)
+    assert plain["tiny"] > alone["tiny"] == 0
