@@ -69,7 +69,7 @@ def players(run: str = "", data: str = "", seeds: int = 5, steps: int = 2_000) -
         return train(seeds, steps)
     found = {}
     for folder in run.split(","):
-        asked = argparse.Namespace(folder=Path(folder), root=None, device="auto", best=False)
+        asked = argparse.Namespace(folder=Path(folder), root=None, device="auto", best=False, step=None)
         trainer = load_run(asked, needs_data=not data)
         reference = gk.data.load(data) if data else trainer.data
         if reference.shape != trainer.data.shape:
