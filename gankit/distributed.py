@@ -137,11 +137,15 @@ def stack(x: Tensor) -> Tensor:
     return _Sum.apply(torch.where(mine.reshape(-1, *[1] * x.ndim), x[None], torch.zeros_like(x)[None]))
 
 
-def agree(facts: Mapping[str, Any]) -> None:
+SAME_COMMAND = "Start all of them with the same command, and let them see the same files"
+
+
+def agree(facts: Mapping[str, Any], advice: str = SAME_COMMAND) -> None:
     """Make sure that all processes say the same.
 
     Args:
         facts: name -> anything whose `str` says what it is.
+        advice: what to do if they differ, the end of the message.
 
     Raises:
         Disagreement: in every process, naming the facts that differ and the first ranks that differ in them.
@@ -155,8 +159,7 @@ def agree(facts: Mapping[str, Any]) -> None:
             if theirs.get(name) != everyone[0].get(name):
                 raise Disagreement(
                     f"the processes do not work on the same run: {name} is {everyone[0].get(name)} in process 0 and "
-                    f"{theirs.get(name)} in process {other}. Start all of them with the same command, and let them "
-                    "see the same files"
+                    f"{theirs.get(name)} in process {other}. {advice}"
                 )
 
 

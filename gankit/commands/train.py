@@ -121,7 +121,7 @@ def train(arguments: argparse.Namespace) -> None:
     if out.is_file():
         raise ValueError(f"--out must be a folder, and {out} is a file")
     with distributed.processes(device := runs.own_device(arguments.device)):
-        found = checkpoints.latest(out)
+        found = _newest(out)
         if found is not None:
             runs.check_same_run(found, recipe, seeds)
         run = recipe.build(seeds, root=arguments.root, download=arguments.download, device=device)
@@ -146,6 +146,20 @@ def train(arguments: argparse.Namespace) -> None:
             progress=not arguments.quiet,
         )
         say(f"{out}: step {run.steps:,}, checkpoint-{run.steps:08d}.pt, log log.jsonl")
+
+
+def _newest(out: Path) -> Path | None:
+    """The checkpoint to go on from, or None; all processes must find the same.
+
+    Raises:
+        Disagreement: they do not, because machines have folders of that name which they do not share.
+    """
+    found = checkpoints.latest(out)
+    distributed.agree(
+        {"the newest checkpoint": "none" if found is None else found.name},
+        f"Give all machines an --out that they share, or copy the {out} with the newest checkpoint to each of them",
+    )
+    return found
 
 
 def _watched(run: Trainer, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -3,11 +3,15 @@
 `torchrun` starts this file itself, twice; each process does one of the tasks at the end, and the tests compare.
 """
 
+import contextlib
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,7 @@ from torch import nn
 
 import gankit as gk
 from gankit import checkpoints, cli, distributed
+from gankit.commands import train
 from gankit.models.blocks import BatchNorm2d
 from gankit.penalties import R1, WganGP
 
@@ -187,6 +192,10 @@ def test_processes_that_disagree_are_told_so(two):
         assert "the weights' checksum is" in got["refused"]["weights"]
         assert "batch_size must be a multiple of the 2 processes, got 15" in got["refused"]["batch"]
         assert "an Ensemble trains in one process, and there are 2" in got["refused"]["ensemble"]
+        assert (
+            "the newest checkpoint is checkpoint-00000007.pt in process 0 and none in process 1. Give all machines "
+            "an --out that they share, or copy the " in got["refused"]["checkpoint"]
+        )
 
 
 # --- Killed, and resumed ----------------------------------------------------------------------------------------
@@ -237,6 +246,91 @@ def test_a_killed_worker_is_restarted_and_the_run_goes_on_in_one_process(tmp_pat
         assert ours["g_loss"] == pytest.approx(theirs["g_loss"], rel=1e-3)
 
 
+# --- Two nodes, which are two agents of torchrun on this machine -------------------------------------------------
+
+
+def nodes(task: str, folders: list[Path], *flags: str) -> tuple[list[int], str]:
+    """The exit codes of two agents with one process each, and all that they said."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    agent = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    agent += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--local-addr", "127.0.0.1"]
+    settings = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    agents, codes, deadline = [], [], time.monotonic() + 240
+    with contextlib.ExitStack() as stack:
+        said = [stack.enter_context((folder / f"node{i}.txt").open("w+")) for i, folder in enumerate(folders)]
+        try:
+            for folder, file in zip(folders, said, strict=True):
+                process = subprocess.Popen(
+                    [*agent, *flags, __file__, task, str(folder)],
+                    env=os.environ | settings,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                )
+                agents.append(process)
+            codes = [process.wait(max(1, deadline - time.monotonic())) for process in agents]
+        except subprocess.TimeoutExpired:
+            said[0].write("\nnot done in time")
+        finally:
+            for process in agents:
+                process.terminate()  # which ends its processes before itself
+            for process in agents:
+                try:
+                    process.wait(60)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+            texts = [file.seek(0) or file.read()[-6000:] for file in said]
+    return codes, "\n".join(f"--- node {i} ---\n{text}" for i, text in enumerate(texts))
+
+
+@pytest.mark.full
+def test_two_nodes_train_as_one_process(tmp_path):
+    codes, said = nodes("train_on_nodes", [tmp_path] * 2)
+    assert codes == [0, 0], said
+    got = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    assert {process["node"] for process in got} == {"0 of 2", "1 of 2"}
+    alone = trained("hinge")
+    for net in ("G", "D", "teacher"):
+        for key, value in alone[net].items():
+            torch.testing.assert_close(got[0][net][key], value, rtol=1e-5, atol=1e-5, msg=f"{net} {key}")
+            assert torch.equal(got[0][net][key], got[1][net][key]), "both have the same bits"
+
+
+@pytest.mark.full
+def test_a_killed_worker_of_one_node_restarts_both(tmp_path):
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    killed.mkdir()
+    codes, said = nodes("kill", [killed] * 2, "--max-restarts", "2")
+    assert codes == [0, 0], said
+    assert (killed / "was_killed").exists(), said
+    assert "going on from step 5" in said
+    assert said.count("step 12, checkpoint-00000012.pt") == 1, said
+    assert [row["step"] for row in log_of(killed)] == list(range(1, 13))
+    assert cli.main(command(whole, 12)) == 0
+    for ours, theirs in zip(log_of(killed), log_of(whole), strict=True):
+        assert ours["g_loss"] == pytest.approx(theirs["g_loss"], rel=1e-3)
+
+
+@pytest.mark.full
+def test_nodes_that_share_no_disk_are_told_so(tmp_path):
+    """The run is done on one node, which would say so and leave; the other has no checkpoint, and would wait for it."""
+    folders = [tmp_path / "a", tmp_path / "b"]
+    assert cli.main(command(folders[0], 5)) == 0
+    folders[1].mkdir()
+    codes, said = nodes("go_on", folders)
+    assert len(codes) == 2, said
+    assert 0 not in codes, said
+    # Either node may have process 0, and the first to give up may end the other before that says so, too.
+    found = re.findall(
+        r"newest checkpoint is (\S+) in process 0 and (\S+) in process 1\. Give all machines an", said
+    )
+    assert found, said
+    assert set(found[0]) == {"checkpoint-00000005.pt", "none"}
+    assert [path.name for path in folders[1].iterdir()] == ["node1.txt"]
+
+
 # --- What the processes do --------------------------------------------------------------------------------------
 
 
@@ -263,6 +357,9 @@ def compare(out: Path) -> None:
         got["batch norm layer"] = {"y": y.detach(), "x_grad": x_grad, "grads": grads, **ours.state_dict()}
         got["folder"] = str(out / "watched")
         got["watched"] = watched(out / "watched").curve("FD[pixels]")[1].tolist()
+        if rank == 0:
+            checkpoints.path_of(own_folder(out), 7).touch()
+        REFUSED["checkpoint"] = lambda: train._newest(own_folder(out))
         got["refused"] = {name: sentence(refusal) for name, refusal in REFUSED.items()}
     torch.save(got, out / f"{rank}.pt")
 
@@ -274,6 +371,13 @@ def trained_with_joint_gradient(case: str, mean) -> dict[str, object]:
         return trained(case)
     finally:
         distributed.means = means
+
+
+def own_folder(out: Path) -> Path:
+    """A folder of this process, as machines have them that share no disk."""
+    folder = out / f"of process {distributed.rank()}"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def other_weights() -> None:
@@ -308,12 +412,13 @@ def sentence(refusal) -> str:
 
 def kill(out: Path) -> None:
     """Train; in the first attempt, process 1 is killed before its eighth step."""
-    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and os.environ["RANK"] == "1":
+    killed = out / "was_killed"  # nodes count their attempts apart
+    if os.environ["RANK"] == "1" and not killed.exists():
         step = gk.Trainer.step
 
         def dies(run: gk.Trainer):
             if run.steps == 7:
-                (out / "was_killed").touch()
+                killed.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             return step(run)
 
@@ -321,6 +426,19 @@ def kill(out: Path) -> None:
     sys.exit(cli.main(command(out, 12)))
 
 
+def train_on_nodes(out: Path) -> None:
+    with distributed.processes():
+        node = f"{os.environ['GROUP_RANK']} of {os.environ['GROUP_WORLD_SIZE']}"
+        torch.save(trained("hinge") | {"node": node}, out / f"{distributed.rank()}.pt")
+
+
+def go_on(out: Path) -> None:
+    sys.exit(cli.main(command(out, 5)))
+
+
+TASKS = {"compare": compare, "kill": kill, "train_on_nodes": train_on_nodes, "go_on": go_on}
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {"compare": compare, "kill": kill}[sys.argv[1]](Path(sys.argv[2]))
+    TASKS[sys.argv[1]](Path(sys.argv[2]))
