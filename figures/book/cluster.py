@@ -1,7 +1,9 @@
 """A plan on paper for a large run: operations, memory, all-reduce and reading, for any number of devices.
 
 Counts come from the networks themselves (`count`); what a device can do is measured or stated by its maker; the rest is
-arithmetic (`plan`). `compute` plans BigGAN on ImageNet at 128 x 128 pixels for one GPU, for 8, and for 8 nodes of 8.
+arithmetic (`plan`). `gankit.cost` counts every operation of a recipe's step, backwards too; here the step is predicted
+from the forward passes of one image, as on paper, and a test compares the two. `compute` plans BigGAN on ImageNet at
+128 x 128 pixels for one GPU, for 8, and for 8 nodes of 8.
 
 Sources: the ring all-reduce of Patarasuk and Yuan (2009); BigGAN's batch of 2,048 (Brock et al., 2018, table 1).
 """
@@ -132,7 +134,8 @@ def step_flops(counts: Counts, batch: int, n_dis: int, beta: float = 0.0) -> flo
     A backward pass costs two forward passes, one for the inputs' gradients and one for the parameters'. A
     discriminator step generates (forward only) and trains D on real and on generated images; the generator step
     trains G through D, whose parameters need no gradient then. LeakyEMA generates `beta * batch` images more in each
-    discriminator step.
+    discriminator step. Not counted: gradients of the first layers' inputs, which nobody needs; what does not grow with
+    the batch, such as the singular values that a spectrally normalised teacher computes in each of its passes.
 
     Args:
         counts: of one image.

@@ -1,5 +1,6 @@
 """The plan of a large run: operations against those of training steps, the ring against a simulated one."""
 
+import dataclasses
 import json
 
 import matplotlib
@@ -16,6 +17,8 @@ import gankit as gk
 from figures.book import cluster, cluster_check
 from figures.book.cluster import Counts, Machine
 from figures.provenance import load
+from gankit import cost
+from gankit.recipes import recipes
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)
@@ -35,6 +38,16 @@ def test_a_step_of_the_plan_has_the_operations_of_a_training_step():
     planned = cluster.step_flops(counts, 8, run.n_dis)
     # The plan counts no gradient of the first layer's input and no power iteration.
     assert planned == pytest.approx(counter.get_total_flops(), rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["biggan-imagenet128", "leakyema-biggan-cifar10"])
+def test_the_plan_predicts_what_the_recipe_counts(name):
+    recipe = dataclasses.replace(recipes[name], width=16, batch_size=16, accumulate=1, leak_start=0)
+    shape, n_classes = cost.sample_shape(recipe)
+    with FakeTensorMode():
+        counts = cluster.count(*recipe.networks(shape, 0, n_classes), shape)
+    planned = cluster.step_flops(counts, recipe.batch_size, recipe.n_dis, recipe.leak_beta)
+    assert planned == pytest.approx(cost.of_recipe(recipe).step, rel=0.02)
 
 
 def test_counts_need_no_numbers_and_do_not_depend_on_the_batch():
