@@ -138,6 +138,7 @@ def stack(x: Tensor) -> Tensor:
 
 
 SAME_COMMAND = "Start all of them with the same command, and let them see the same files"
+"""What to do if processes disagree, unless something better is known."""
 
 
 def agree(facts: Mapping[str, Any], advice: str = SAME_COMMAND) -> None:
