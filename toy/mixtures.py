@@ -24,7 +24,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from scipy.stats import chi2
 from torch import Tensor
 
 import gankit as gk
@@ -115,10 +114,6 @@ class Mixture:
             x, self.centers, self.std, weights=self.weights, radius=radius, share=share
         )
 
-    def share_within(self, radius: float = 3.0) -> float:
-        """The share of an isolated mode's points within `radius` standard deviations: 98.9 % for 3 in the plane."""
-        return float(chi2.cdf(radius**2, self.centers.shape[1]))
-
 
 def ring() -> Mixture:
     """Eight equal modes on a circle of radius 2, standard deviation 0.05: the mixture of `load("ring")`."""
@@ -166,11 +161,6 @@ def optimal_logit(real: Mixture, fake: Mixture, x: Tensor) -> Tensor:
         float64 ``[..., N]``.
     """
     return real.log_density(x) - fake.log_density(x)
-
-
-def optimal_discriminator(real: Mixture, fake: Mixture, x: Tensor) -> Tensor:
-    """Probability of being real that the optimal discriminator gives, r / (r + g): float64 ``[..., N]`` in [0, 1]."""
-    return optimal_logit(real, fake, x).sigmoid()
 
 
 def voices(real: Tensor, fake: Tensor, g_weight: Callable[[Tensor], Tensor]) -> Tensor:

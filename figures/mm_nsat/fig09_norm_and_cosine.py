@@ -70,7 +70,7 @@ def compute(setting: str = "", n_seeds: int = 10, steps: int = 0) -> dict[str, A
         raise ValueError(f"steps must be at least {COMPARISONS}, got {steps}")
     every = steps // COMPARISONS
     rarely = every * (COMPARISONS // EVALUATIONS)
-    measure, compare = runs.judge(run.data), comparison(run, n_seeds)
+    measure, compare = runs.judge(run.data), comparison(n_seeds)
 
     def callback(run: Trainer) -> dict[str, Tensor]:
         judged = measure(sample(run.G, SAMPLES)) if run.steps % rarely == 0 else {}
@@ -90,15 +90,15 @@ def compute(setting: str = "", n_seeds: int = 10, steps: int = 0) -> dict[str, A
     }
 
 
-def comparison(run: Trainer, n_seeds: int) -> Callable[[Trainer], dict[str, Tensor]]:
+def comparison(n_seeds: int) -> Callable[[Trainer], dict[str, Tensor]]:
     """A callback that compares the generator's gradients of MM-nsat with those of `REFERENCES`, on one batch.
 
     Args:
-        run: an ensemble run of `runs.build`.
         n_seeds: S; replicas of one seed share the z of the comparison.
 
     Returns:
-        A function from the run to "cos_<ref>" and "norm_<ref>", one number per replica, float64.
+        A function from an ensemble run of `runs.build` to "cos_<ref>" and "norm_<ref>", float64, one number per
+        replica.
     """
     generator = torch.Generator().manual_seed(0)
 

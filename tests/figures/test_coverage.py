@@ -97,7 +97,7 @@ def test_every_variant_has_a_cost_and_a_row_in_the_table(
         assert gk.losses[variant.loss].name == variant.loss
     assert result["steps"] == [2, 4]
     rows = coverage.table(result, variants).splitlines()[2:]
-    assert [row.startswith(v.label) for row, v in zip(rows, variants.values(), strict=True)]
+    assert all(row.startswith(v.label) for row, v in zip(rows, variants.values(), strict=True))
     for one in (result[name] for name in variants):
         assert np.array(one["divergence"]).shape == np.array(one["distance"]).shape == (2, 2)
         assert np.array(one["g_grad"]).shape == (len(result["log_steps"]), 2)

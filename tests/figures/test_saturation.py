@@ -150,7 +150,7 @@ def test_a_reset_makes_the_next_update_a_first_one() -> None:
 def test_comparison_is_that_of_plain_autograd() -> None:
     run = runs.build(RECIPE, list(fig09_norm_and_cosine.DRIVERS.values()), [0, 1])
     run.fit(3)
-    found = fig09_norm_and_cosine.comparison(run, 2)(run)
+    found = fig09_norm_and_cosine.comparison(2)(run)
     z = torch.randn(2, fig09_norm_and_cosine.BATCH, RECIPE.z_dim, generator=torch.Generator().manual_seed(0))
     for replica in range(6):
         G, D = run.G.replica(replica).double(), run.D.replica(replica).double()
