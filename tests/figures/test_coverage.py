@@ -135,11 +135,13 @@ def test_a_run_goes_on_from_its_folder_and_figure_6_reads_it(tmp_path: Path) -> 
         fig06_samples.compute("digits", folder=str(tmp_path / "none"))
 
 
-def test_a_set_without_a_classifier_of_its_own_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The path of CIFAR-10, on random pictures in its place."""
+def test_the_path_of_cifar10(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On random pictures, judged by a network that has learnt nothing."""
     pixels = torch.randint(0, 256, (200, 3, 32, 32), generator=torch.Generator().manual_seed(0))
     stand_in = gk.data.Dataset("cifar10", pixels.to(torch.uint8), torch.arange(200) % 10, tuple("0123456789"))
-    monkeypatch.setattr(gk.data, "load", lambda name, split="train": stand_in)
+    monkeypatch.setattr(gk.data, "load", lambda name: stand_in)
+    untrained = gk.classifier.Classifier((3, 32, 32), 10).eval()
+    monkeypatch.setattr(gk.classifier, "load", lambda name, train: untrained)
     monkeypatch.setattr(coverage, "SAMPLES", {"cifar10-conv4": 70})
     result = fig08_class_coverage.compute(
         setting="cifar10-conv4", costs="mm-nsat", n_seeds=1, steps=1, evaluations=1
