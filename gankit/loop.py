@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from gankit import checkpoints, distributed
+from gankit.dataset import Dataset
 from gankit.device import threads_for
 from gankit.gradients import GRADIENTS, gradient_norm
 
@@ -115,6 +116,7 @@ def check_agreement(run: Trainer) -> None:
     facts = {
         "the recipe": json.dumps(run.recipe),
         "the data": repr(run.data),
+        "the data's checksum": _checksum_of_some(run.data),
         "the loss": run.loss.name,
         "the seed": run.seeds,
         "batch_size": run.batch_size,
@@ -124,6 +126,13 @@ def check_agreement(run: Trainer) -> None:
         "the random streams' checksum": distributed.checksum(run.streams.state_dict()["states"]),
     }
     distributed.agree(facts)
+
+
+def _checksum_of_some(data: Dataset) -> str:
+    """Of all labels and a thousand samples: machines may have other pictures under one name, and reading all of a pack
+    would take minutes."""
+    some = torch.linspace(0, len(data) - 1, min(len(data), 1_000), dtype=torch.float64, device=data.device)
+    return distributed.checksum([data.labels, data.images[some.long()]])
 
 
 def stop_if_diverged(

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -190,6 +191,7 @@ def test_processes_that_disagree_are_told_so(two):
         assert "the seed is (0,) in process 0 and (1,) in process 1" in got["refused"]["seed"]
         assert "the step is 0 in process 0 and 1 in process 1" in got["refused"]["step"]
         assert "the weights' checksum is" in got["refused"]["weights"]
+        assert "the data's checksum is" in got["refused"]["pictures"]
         assert "batch_size must be a multiple of the 2 processes, got 15" in got["refused"]["batch"]
         assert "an Ensemble trains in one process, and there are 2" in got["refused"]["ensemble"]
         assert (
@@ -393,7 +395,16 @@ def other_step() -> None:
     run.fit(1, progress=False)
 
 
+def other_pictures() -> None:
+    run = run_of("hinge")
+    darker = run.data.images.clone()
+    darker[-1] //= 1 + distributed.rank()
+    run.data = dataclasses.replace(run.data, images=darker)
+    run.fit(1, progress=False)
+
+
 REFUSED = {
+    "pictures": other_pictures,
     "seed": lambda: run_of("hinge", seed=distributed.rank()).fit(1, progress=False),
     "step": other_step,
     "weights": other_weights,
