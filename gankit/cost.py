@@ -8,6 +8,7 @@ chapter on ImageNet predicts the same number on paper, from the forward passes o
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -70,19 +71,20 @@ def of_recipe(recipe: Recipe) -> Cost:
     sample_shape(recipe)  # names a path whose size is unknown
     data = recipe.data if recipe.data in SHAPES else "path"
     key = Recipe("", "", data=data, **{name: getattr(recipe, name) for name in matters})
-    discriminator, generator, teacher = _operations(key)
-    leaking = max(0, recipe.steps - recipe.leak_start) * (recipe.leak_beta > 0)
+    discriminator, generator = _operations(key)
     per_minibatch = recipe.n_dis * discriminator + generator
-    total = recipe.accumulate * (
-        recipe.steps * per_minibatch + leaking * recipe.n_dis * recipe.leak_beta * teacher
-    )
+    total = recipe.steps * per_minibatch
+    if taught := round(recipe.leak_beta * recipe.batch_size):
+        leaking = max(0, recipe.steps - recipe.leak_start)
+        total += leaking * recipe.n_dis * _teaching(dataclasses.replace(key, batch_size=taught))
+    total *= recipe.accumulate
     passes = recipe.steps * recipe.accumulate * (recipe.n_dis + 1)
     return Cost(total / recipe.steps, total, max(total / RATE, passes * LAUNCH) / 3600)
 
 
 @lru_cache
-def _operations(recipe: Recipe) -> tuple[float, float, float]:
-    """Operations of one minibatch: of a discriminator step, of a generator step, of a batch from the teacher."""
+def _operations(recipe: Recipe) -> tuple[float, float]:
+    """Operations of one minibatch: of a discriminator step, of a generator step."""
     shape, n_classes = sample_shape(recipe)
     loss, n = losses[recipe.loss], recipe.batch_size
     # Both kinds of tensor have no numbers. Meta ones are several times faster to count with; fake ones claim to be on
@@ -105,10 +107,23 @@ def _operations(recipe: Recipe) -> tuple[float, float, float]:
             for penalty in recipe.g_penalties():
                 cost = cost + penalty(G)
             torch.autograd.grad(cost, list(G.parameters()), allow_unused=True)
-        G.eval()
-        with _Operations() as t_count, torch.no_grad():
+    return float(d_count.total), float(g_count.total)
+
+
+@lru_cache
+def _teaching(recipe: Recipe) -> float:
+    """Operations of a minibatch from the teacher.
+
+    They are not in proportion to its size: a spectrally normalised network in evaluation computes the singular values
+    of its weights in each pass, however many samples it makes.
+    """
+    shape, n_classes = sample_shape(recipe)
+    with torch.device("meta"):
+        G = recipe.networks(shape, 0, n_classes)[0].eval()
+        z, labels = torch.empty(recipe.batch_size, G.z_dim), torch.empty(recipe.batch_size, dtype=torch.int64)
+        with _Operations() as count, torch.no_grad():
             generate(G, z, labels)
-    return tuple(float(count.total) for count in (d_count, g_count, t_count))
+    return float(count.total)
 
 
 def sample_shape(recipe: Recipe) -> tuple[tuple[int, ...], int]:

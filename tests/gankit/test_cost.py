@@ -38,6 +38,7 @@ def test_an_mlps_operations_are_those_of_its_matrices():
     [
         ("sngan", {"z_dim": 8, "width": 16}),
         ("biggan", {"z_dim": None, "width": 8}),
+        ("biggan", {"z_dim": None, "width": 8, "leak_beta": 0.3}),  # one of four samples is the teacher's
         ("conv", {"depth": 3, "z_dim": 8, "width": 8}),
         ("conv", {"depth": 3, "z_dim": 8, "width": 8, "wgan_gp": 10.0, "loss": "wgan"}),
         ("conv", {"depth": 3, "z_dim": 8, "width": 8, "r1": 1.0}),
