@@ -208,7 +208,7 @@ class Observer:
 
 def workers(launcher: int) -> list[Any]:
     """The processes that `torchrun` started, in the order of their ranks; none for a process that trains itself."""
-    import psutil  # comes with Jupyter
+    import psutil
 
     found = {}
     for child in psutil.Process(launcher).children(recursive=True):
