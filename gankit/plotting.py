@@ -115,6 +115,8 @@ def curves(
         for i, (label, held) in enumerate(runs.items()):
             if name in held:
                 band(ax, *held[name], label=label, color=f"C{i}")
+                if len(held[name][0]) <= 20:  # few enough to see where something was measured
+                    ax.get_lines()[-1].set(marker="o", markersize=3)
         drawn = np.concatenate([line.get_ydata() for line in ax.get_lines()])
         # Distances fall by powers of ten; costs and logits change their sign.
         if drawn.min() > 0 and drawn.max() > 5 * drawn.min():
