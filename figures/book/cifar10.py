@@ -323,7 +323,10 @@ def reread(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
         again - lowest; and "noise", the standard deviation of one reading, from the differences of the two.
     """
     lowest = first.argmin(0)
-    pick = lambda values: np.take_along_axis(values, lowest[None], 0)[0]  # noqa: E731
+
+    def pick(readings: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(readings, lowest[None], 0)[0]
+
     # A difference of two readings has twice the variance of one.
     return {
         "step": lowest.tolist(),
