@@ -31,28 +31,14 @@ from gankit.recipes import from_dict, recipes
 REAL = 10_000
 """Real pictures that samples are compared with, as in the papers' tables of precision and recall."""
 
-CONV4 = (
-    *("--width", "16", "--batch-size", "64", "--lr", "5e-4", "--steps", "4000"),
-    *("--save-every", "200", "--keep-every", "400", "--log-every", "20"),
+CONV4 = shlex.split(
+    "--width 16 --batch-size 64 --lr 5e-4 --steps 4000 --save-every 200 --keep-every 400 --log-every 20"
 )
 """Half of the recipe's filters, half of its batch, five times its learning rate, a hundredth of its steps."""
 
-BIGGAN = (
-    *(
-        "--width",
-        "8",
-        "--n-dis",
-        "2",
-        "--lr",
-        "5e-4",
-        "--ema-decay",
-        "0.995",
-        "--ema-start",
-        "0",
-        "--steps",
-        "1200",
-    ),
-    *("--save-every", "100", "--keep-every", "150", "--log-every", "10"),
+BIGGAN = shlex.split(
+    "--width 8 --n-dis 2 --lr 5e-4 --ema-decay 0.995 --ema-start 0 --steps 1200 "
+    "--save-every 100 --keep-every 150 --log-every 10"
 )
 """An eighth of the recipe's filters, two discriminator steps instead of four, a hundredth of its steps."""
 
