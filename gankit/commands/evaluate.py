@@ -95,9 +95,14 @@ def evaluate(arguments: argparse.Namespace) -> None:
         data, split = _reference(run, arguments)
         space = spaces.of_run(run, data, arguments)
         n_real = spaces.n_real(space, data, arguments.n_real)
-        known = metrics.reference(
-            data, space, n=n_real, split=split, device=device, progress=not arguments.quiet
-        )
+        options = {name: getattr(arguments, name) for name in ("k", "splits", "pairs")}
+        # What cannot be measured is refused now, and not after all real images were looked at.
+        asked = metrics.choose(arguments.metrics, data, space, arguments.n, **options)
+        known = metrics.Reference(data, space, split)
+        if any(metric.real for metric in asked.values()):
+            known = metrics.reference(
+                data, space, n=n_real, split=split, device=device, progress=not arguments.quiet
+            )
         found = {}
         for path in checkpoints.saved(arguments.folder) if arguments.curve else [None]:
             if path is not None:
@@ -107,11 +112,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
                 metrics.evaluate(
                     runs.sampler(run, arguments),
                     known,
-                    arguments.metrics,
+                    list(asked),
                     n=arguments.n,
-                    k=arguments.k,
-                    splits=arguments.splits,
-                    pairs=arguments.pairs,
+                    **options,
                     errors=not arguments.no_errors,
                     progress=not arguments.quiet,
                 ),

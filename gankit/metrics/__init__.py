@@ -30,7 +30,7 @@ from gankit.metrics import (
     protocol,
     similarity,
 )
-from gankit.metrics.evaluate import Reference, evaluate, evaluate_classes, evaluate_points, reference
+from gankit.metrics.evaluate import Reference, choose, evaluate, evaluate_classes, evaluate_points, reference
 from gankit.metrics.features import FeatureSpace
 from gankit.metrics.frechet import FrechetStats, frechet_distance, frechet_from_stats
 from gankit.metrics.inception import inception_score
@@ -61,6 +61,7 @@ __all__ = [
     "Reference",
     "Score",
     "Scores",
+    "choose",
     "class_divergence",
     "class_kl",
     "classes_covered",

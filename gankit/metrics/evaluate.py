@@ -134,9 +134,7 @@ def evaluate(
             raise ValueError(f"n must be the number of samples in the tensor, {here}, got {n}")
         n = here
     n = 5_000 if n is None else n
-    names = list(metrics) if metrics is not None else default_metrics(data, space)
-    asked = {name: _metric(name) for name in names}
-    _check(asked, data, space, n, {"k": k + 1, "splits": 2 * splits, "pairs": 2 * pairs})
+    asked = choose(metrics, data, space, n, k=k, splits=splits, pairs=pairs)
 
     needs = {need for metric in asked.values() for need in metric.needs}
     batches = _batches(sampler, data, n, batch_size)
@@ -206,6 +204,29 @@ def evaluate_classes(samples: Tensor, data: Dataset, classifier: nn.Module) -> d
     space = of_classifier(classifier, f"{data.name} classifier")
     names = ["classes_covered", "class_divergence", "fd"]
     return evaluate(samples, data, names, space, errors=False, progress=False).values_only()
+
+
+def choose(
+    metrics: Sequence[str] | None,
+    data: Dataset,
+    space: FeatureSpace,
+    n: int,
+    *,
+    k: int = 5,
+    splits: int = 10,
+    pairs: int = 200,
+) -> dict[str, Metric]:
+    """The metrics that `evaluate` would compute for these arguments, by name; it refuses what cannot be computed.
+
+    That takes no time, so it can be asked before anything that does.
+
+    Raises:
+        ValueError: as `evaluate`.
+    """
+    names = list(metrics) if metrics is not None else default_metrics(data, space)
+    asked = {name: _metric(name) for name in names}
+    _check(asked, data, space, n, {"k": k + 1, "splits": 2 * splits, "pairs": 2 * pairs})
+    return asked
 
 
 # --- Pieces -----------------------------------------------------------------------------------------------------

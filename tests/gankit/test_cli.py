@@ -956,6 +956,22 @@ def test_samples_of_a_kept_step_are_those_of_a_run_that_ended_there(gankit, kept
     assert (kept / "samples.png").read_bytes() == (tmp_path / "early" / "samples.png").read_bytes()
 
 
+def test_real_images_are_looked_at_only_where_a_metric_needs_them(gankit, kept, quick_judge, monkeypatch):
+    classifier.train_and_cache("digits", progress=False)
+    asked = []
+    reference = gk.metrics.reference
+    monkeypatch.setattr(gk.metrics, "reference", lambda *a, **b: asked.append(a) or reference(*a, **b))
+    for how in ([], ["--curve"]):
+        few = ["evaluate", kept, *how, "-n", 50, "--quiet", "--metrics"]
+        refused(gankit(*few, "fid"), "metric 'fid' is unknown")
+        refused(gankit(*few, "recall", "--k", 50), "at least 51 samples")
+        assert gankit(*few, "is", "--splits", 2).status == 0
+        assert asked == []
+        assert gankit(*few, "is", "fd", "--splits", 2).status == 0
+        assert len(asked) == 1, "once, for all checkpoints"
+        asked.clear()
+
+
 def test_curves_of_runs_are_drawn(gankit, kept, done, quick_judge):
     assert gankit("evaluate", kept, "--curve", "-n", 50, "--quiet").status == 0
     outcome = gankit("plot", kept, done)
