@@ -9,7 +9,7 @@ CHAPTERS = $(wildcard book/[0-9][0-9]_*.ipynb)
 # Quick scale whatever the shell says, and no progress bars: they print times, which never repeat.
 PYTEST := GANKIT_SCALE=quick TQDM_DISABLE=1 $(PY) -m pytest -n 2 --dist loadscope
 
-.PHONY: help book test test-full lint check chapter lab
+.PHONY: help book test test-full times lint check chapter lab
 .DEFAULT_GOAL := help
 
 help: ## show these lines
@@ -20,13 +20,16 @@ book: $(INSTALLED) ## run the chapters that changed and build the site
 	@$(PY) book/build.py execute
 	@$(PY) book/build.py site
 
-test: lint check ## lint, pair check, unit tests, every chapter with nbval, and the chapters' times
-	$(PYTEST) --nbval-lax --nbval-current-env tests $(CHAPTERS)
+test: lint check ## lint, pair check, unit tests and every chapter with nbval; prints the chapters' times
+	$(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout 600 tests $(CHAPTERS)
 	@$(PY) book/build.py times
 
 test-full: lint check ## the same, with the slow tests marked `full`
-	$(PYTEST) -m "" --nbval-lax --nbval-current-env tests $(CHAPTERS)
+	$(PYTEST) -m "" --nbval-lax --nbval-current-env --nbval-cell-timeout 600 tests $(CHAPTERS)
 	@$(PY) book/build.py times
+
+times: $(INSTALLED) ## run each chapter alone and hold its time against its card: make times, make times N=01
+	@$(PY) book/build.py strict-times $(N)
 
 lint: $(INSTALLED) ## ruff: style and formatting
 	$(PY) -m ruff check .

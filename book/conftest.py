@@ -1,4 +1,4 @@
-"""Measure what each chapter takes while nbval runs it; `build.py times` compares that with its card."""
+"""Measure what each chapter takes while nbval runs it; `build.py times` prints that beside its card."""
 
 import json
 from collections import defaultdict

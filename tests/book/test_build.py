@@ -182,31 +182,51 @@ def test_no_jobs_at_all_are_refused(book: Path, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize(
-    ("seconds", "card", "fails"),
-    [(9, 20, False), (30, 20, False), (30.1, 20, True), (60, 50, False), (61, 60, True)],
+    ("seconds", "card", "slowness", "fails"),
+    [
+        (9, 20, 1, False),
+        (30, 20, 1, False),
+        (30.1, 20, 1, True),
+        (60, 50, 1, False),
+        (61, 60, 1, True),
+        (59, 20, 2, False),
+        (61, 20, 2, True),
+        (16, 20, 0.5, True),
+    ],
 )
-def test_too_slow(seconds: float, card: float, fails: bool) -> None:
-    assert bool(build.too_slow(seconds, card)) is fails
+def test_too_slow(seconds: float, card: float, slowness: float, fails: bool) -> None:
+    assert bool(build.too_slow(seconds, card, slowness)) is fails
 
 
-def test_times_compares_with_the_card_and_measures_again_alone(
-    book: Path, edit: Edit, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_times_prints_and_fails_only_on_a_hang(book: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(book, "times") == 1
     assert "not measured" in capsys.readouterr().err
 
-    build.write_text(book.parent / ".build" / "nbval.json", json.dumps({NAME: 21.0}))
-    assert run(book, "times") == 0
-    assert "once more" not in capsys.readouterr().out
+    build.write_text(book.parent / ".build" / "nbval.json", json.dumps({NAME: 190.0}))
+    assert run(book, "times") == 0, "nine times its card: a slow machine"
+    assert "190.0 s   (card: 20 s)" in capsys.readouterr().out
 
-    build.write_text(book.parent / ".build" / "nbval.json", json.dumps({NAME: 90.0}))
-    assert run(book, "times") == 0, "alone it takes a second or two, which its card allows"
-    assert "once more, alone" in capsys.readouterr().out
+    build.write_text(book.parent / ".build" / "nbval.json", json.dumps({NAME: 210.0}))
+    assert run(book, "times") == 1
+    assert "something hangs" in capsys.readouterr().err
+
+
+def test_strict_times_holds_the_card_at_the_speed_of_its_machine(
+    book: Path, edit: Edit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(build, "calibrate", lambda: build.CALIBRATION)
+    edit(book / f"{NAME}.md", "20 s on two cores", "0.01 s on two cores")
+    assert run(book, "strict-times") == 1
+    assert "its card says 0.01 s" in capsys.readouterr().err
     assert not (book / f"{NAME}.ipynb").exists(), "measuring writes no notebook"
 
-    edit(book / f"{NAME}.md", "20 s on two cores", "0.1 s on two cores")
-    assert run(book, "times") == 1
-    assert "its card says 0.1 s" in capsys.readouterr().err
+    monkeypatch.setattr(build, "calibrate", lambda: 1e4 * build.CALIBRATION)
+    assert run(book, "strict-times") == 0, "on a machine ten thousand times as slow, a second or two pass"
+    assert "calibration: 10000.00" in capsys.readouterr().out
+
+
+def test_calibration_is_a_time() -> None:
+    assert 0 < build.calibrate() < 600
 
 
 def test_nbval_compares_tagged_outputs_and_measures(book: Path, edit: Edit) -> None:
