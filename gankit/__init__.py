@@ -8,27 +8,19 @@
 >>> gk.plotting.grid(run.teacher.sample(64))
 """
 
-__version__ = "0.1.0"
-
-from gankit import (
-    checkpoints,
-    classifier,
-    data,
-    distributed,
-    losses,
-    metrics,
-    models,
-    optim,
-    penalties,
-    plotting,
-    sampling,
-)
-from gankit.ensemble import Ensemble, pair
-from gankit.losses import Loss
-from gankit.optim import SGD, Adam, RMSProp
+from gankit import classifiers, data, metrics, models, plotting, processes
+from gankit import classifiers as classifier
+from gankit.game import leak, penalties
+from gankit.game.leak import Leak
+from gankit.game.losses import Loss, losses
+from gankit.models import sampling
+from gankit.models.ensemble import Ensemble, pair
 from gankit.scale import scale
-from gankit.teacher import EMA, Leak
-from gankit.training import Diverged, Trainer
+from gankit.streams import Streams
+from gankit.training import Diverged, Trainer, checkpoints
+from gankit.training.average import EMA
+from gankit.training.optimisers import SGD, Adam, RMSProp
+from gankit.version import __version__
 
 __all__ = [
     "EMA",
@@ -39,18 +31,21 @@ __all__ = [
     "Leak",
     "Loss",
     "RMSProp",
+    "Streams",
     "Trainer",
+    "__version__",
     "checkpoints",
     "classifier",
+    "classifiers",
     "data",
-    "distributed",
+    "leak",
     "losses",
     "metrics",
     "models",
-    "optim",
     "pair",
     "penalties",
     "plotting",
+    "processes",
     "sampling",
     "scale",
 ]

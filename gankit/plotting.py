@@ -95,8 +95,8 @@ def curves(
     """Learning curves of several runs: a panel for each quantity, a colour for each run.
 
     Args:
-        runs: label -> quantity -> steps `[T]` and values `[T, S]`, as `gankit.checkpoints.read_curves` gives them. The
-            line is the median of the S replicas, the band their range.
+        runs: label -> quantity -> steps `[T]` and values `[T, S]`, as `gankit.training.curves.read_curves` gives them.
+            The line is the median of the S replicas, the band their range.
         names: the quantities to draw. A run that does not have one is left out of its panel.
         columns: panels side by side, at most.
 

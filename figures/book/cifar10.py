@@ -24,9 +24,10 @@ from matplotlib.figure import Figure
 from figures.leakyema.runs import CONVENTIONAL, LEAKY
 from figures.mm_nsat.coverage import label_bits, label_distance
 from figures.provenance import command_line, rounded, stamp
-from gankit import checkpoints, classifier, cli, cost
+from gankit import classifiers, commands
 from gankit.plotting import band, color_of, use_style
-from gankit.recipes import from_dict, recipes
+from gankit.recipes import from_dict, operations, recipes
+from gankit.training import checkpoints
 
 REAL = 10_000
 """Real pictures that samples are compared with, as in the papers' tables of precision and recall."""
@@ -119,7 +120,7 @@ def compute(
     if unknown := set(names) - set(RUNS):
         raise ValueError(f"runs must be among {', '.join(RUNS)}, got {', '.join(sorted(unknown))}")
     root = Path(folder)
-    judge = root / "classifier.pt"
+    judge = root / "classifiers.pt"
     if not judge.exists():
         gankit("classifier", data, "--to", judge)
     found = {}
@@ -133,7 +134,7 @@ def compute(
     wall = sum(run["wall_time_s"] for run in found.values())
     return {
         "runs": found,
-        "classifier_accuracy": rounded(classifier.read(judge)[0].test_accuracy, 4),
+        "classifier_accuracy": rounded(classifiers.read(judge)[0].test_accuracy, 4),
         "samples": samples,
         "real": REAL,
         "summary": summarise(found),
@@ -149,7 +150,7 @@ def gankit(*words: Any) -> None:
     Raises:
         RuntimeError: it failed; what it printed says why.
     """
-    if (status := cli.main([str(word) for word in words])) != 0:
+    if (status := commands.main([str(word) for word in words])) != 0:
         raise RuntimeError(f"`gankit {shlex.join(map(str, words))}` ended with status {status}")
 
 
@@ -250,7 +251,7 @@ def facts(run: Run, seeds: Sequence[int]) -> dict[str, Any]:
     """What is known of a run before it is started: the command of its first seeds, and its operations beside the
     recipe's."""
     words = command(run, seeds if run.together else seeds[:1], "CIFAR10", Path("runs") / run.recipe)
-    arguments = cli._parser().parse_args(words)
+    arguments = commands._parser().parse_args(words)
     full = recipes[run.recipe]
     changed = {
         f: getattr(arguments, f) for f in vars(full) if hasattr(arguments, f) and f not in ("data", "recipe")
@@ -259,8 +260,8 @@ def facts(run: Run, seeds: Sequence[int]) -> dict[str, Any]:
     return {
         "command": f"gankit {shlex.join(words)}",
         "recipe": run.recipe,
-        "operations": rounded(cost.of_recipe(own).total),
-        "operations_of_the_recipe": rounded(cost.of_recipe(full).total),
+        "operations": rounded(operations.of_recipe(own).total),
+        "operations_of_the_recipe": rounded(operations.of_recipe(full).total),
         "network": run.network,
     }
 

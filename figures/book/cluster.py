@@ -1,9 +1,9 @@
 """A plan on paper for a large run: operations, memory, all-reduce and reading, for any number of devices.
 
 Counts come from the networks themselves (`count`); what a device can do is measured or stated by its maker; the rest is
-arithmetic (`plan`). `gankit.cost` counts every operation of a recipe's step, backwards too; here the step is predicted
-from the forward passes of one image, as on paper, and a test compares the two. `compute` plans BigGAN on ImageNet at
-128 x 128 pixels for one GPU, for 8, and for 8 nodes of 8.
+arithmetic (`plan`). `gankit.recipes.operations` counts every operation of a recipe's step, backwards too; here the step
+is predicted from the forward passes of one image, as on paper, and a test compares the two. `compute` plans BigGAN on
+ImageNet at 128 x 128 pixels for one GPU, for 8, and for 8 nodes of 8.
 
 Sources: the ring all-reduce of Patarasuk and Yuan (2009); BigGAN's batch of 2,048 (Brock et al., 2018, table 1).
 """
@@ -24,8 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import gankit as gk
 from figures.provenance import command_line, rounded, stamp
+from gankit.models.sampling import generate, score
 from gankit.plotting import use_style
-from gankit.sampling import generate, score
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 import gankit as gk
 from figures.book.cluster import Machine, count, plan, step_flops
 from figures.provenance import command_line, rounded, stamp
-from gankit import distributed
+from gankit import processes
 from gankit.data import Dataset
 from gankit.plotting import use_style
 
@@ -66,10 +66,10 @@ def work(width: int, batch: int, repeats: int) -> dict[str, Any]:
         "step_s", and of several processes "messages_s", the times of `MESSAGES`.
     """
     torch.set_num_threads(1)
-    with distributed.processes():
+    with processes.joined():
         run = trainer(width, batch)
         measured: dict[str, Any] = {"step_s": seconds_of(run.step, repeats)}
-        if distributed.world_size() > 1:
+        if processes.world_size() > 1:
             buffers = [torch.zeros(size // 4) for size in MESSAGES]
             measured["messages_s"] = [
                 seconds_of(lambda b=b: dist.all_reduce(b), 5 * repeats) for b in buffers

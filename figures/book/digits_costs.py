@@ -22,13 +22,13 @@ from torch import nn
 
 import gankit as gk
 from figures.provenance import command_line, rounded, stamp
-from gankit import classifier as classifiers
-from gankit.classifier import Classifier
+from gankit import classifiers
+from gankit.classifiers import Classifier
 from gankit.data import Dataset
-from gankit.metrics.evaluate import evaluate_classes
+from gankit.metrics.evaluation import evaluate_classes
+from gankit.models.sampling import sample
 from gankit.plotting import band, color_of, use_style
 from gankit.recipes import recipes
-from gankit.sampling import sample
 from gankit.training import Trainer
 
 COSTS = ("ns", "mm", "mm-nsat")
@@ -97,7 +97,7 @@ def train(setting: str, seeds: Sequence[int], steps: int, evaluations: int = 8) 
 
 
 def measure(G: nn.Module, data: Dataset, judge: Classifier) -> dict[str, torch.Tensor]:
-    """Class statistics of every replica's samples, `[S]` each (`gankit.metrics.evaluate.evaluate_classes`)."""
+    """Class statistics of every replica's samples, `[S]` each (`gankit.metrics.evaluation.evaluate_classes`)."""
     return evaluate_classes(sample(G, SAMPLES), data, judge)
 
 

@@ -25,12 +25,12 @@ import gankit as gk
 from figures.leakyema.fig03_disjoint_supports import COLORS
 from figures.leakyema.runs import SETTINGS
 from figures.provenance import command_line, rounded, spread, stamp
-from gankit import classifier as classifiers
+from gankit import classifiers
 from gankit.data import Dataset
-from gankit.metrics.evaluate import evaluate_classes
+from gankit.metrics.evaluation import evaluate_classes
+from gankit.models.sampling import sample
 from gankit.plotting import band, use_style
-from gankit.recipe import Recipe
-from gankit.sampling import sample
+from gankit.recipes.recipe import Recipe
 from gankit.training import Trainer
 
 BASELINE = SETTINGS["digits"]

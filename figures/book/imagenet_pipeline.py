@@ -54,12 +54,12 @@ from figures.book.watched import (
 )
 from figures.leakyema import fig09_truncation, fig14_classes
 from figures.provenance import command_line, load, rounded, save, stamp
-from gankit import cost, metrics
+from gankit import metrics
+from gankit.data.packs import BLOCK
 from gankit.metrics.features import FeatureSpace
-from gankit.packed import BLOCK
+from gankit.models.sampling import Sampler
 from gankit.plotting import use_style
-from gankit.recipes import Recipe, recipes
-from gankit.sampling import Sampler
+from gankit.recipes import Recipe, operations, recipes
 
 RECIPE = "leakyema-biggan-imagenet128"
 IMAGES = 1_281_167
@@ -488,14 +488,14 @@ def compute(
         "speed": predict(
             recipe, size, stages["pack"]["classes"], stages["speed"], stages["two"], stages["one"]
         ),
-        "operations": rounded(cost.of_recipe(recipe).step),
+        "operations": rounded(operations.of_recipe(recipe).step),
         "full": {
             "width": full.width,
             "batch": full.batch_size * full.accumulate,
             "steps": full.steps,
             "leak_start": full.leak_start,
             "images": IMAGES,
-            "operations": rounded(cost.of_recipe(full).step),
+            "operations": rounded(operations.of_recipe(full).step),
             "parameters": [known["counts"]["g_parameters"], known["counts"]["d_parameters"]],
         },
         "provenance": stamp(sum(part["seconds"] for part in parts), [0], ("torch", "numpy", "pillow")),

@@ -1,7 +1,8 @@
 """A small class-conditional GAN on digits under truncation: more precision, less recall, and what other metrics say.
 
 Generator and discriminator are fully connected and read the label beside their input. Samples come from latent vectors
-with all |z| below a limit (`gankit.sampling.truncated_normal`), of the generator itself and of its moving average.
+with all |z| below a limit (`gankit.models.sampling.truncated_normal`), of the generator itself and of its moving
+average.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ import gankit as gk
 from figures.book.measuring_damage import zoom
 from figures.provenance import command_line, rounded, stamp
 from gankit import metrics
-from gankit.ensemble import Ensemble
 from gankit.metrics.features import FeatureSpace
+from gankit.models.ensemble import Ensemble
+from gankit.models.sampling import sample
 from gankit.plotting import use_style
-from gankit.sampling import sample
 from gankit.scale import scale
 from gankit.training import Trainer
 

@@ -24,9 +24,9 @@ from figures.leakyema.fig04_learning_curves import variants
 from figures.leakyema.table02_variants import START
 from figures.mm_nsat.runs import classifier_of
 from figures.provenance import command_line, rounded
-from gankit.classifier import compute_features
+from gankit.classifiers import compute_features
+from gankit.models.sampling import sample
 from gankit.plotting import tile, use_style
-from gankit.sampling import sample
 from gankit.training import Trainer
 
 SHOWN = 2

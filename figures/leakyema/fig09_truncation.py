@@ -32,8 +32,8 @@ from gankit.commands.runs import load_run
 from gankit.data import Dataset
 from gankit.device import pick_device
 from gankit.metrics.features import FeatureSpace
+from gankit.models.sampling import Sampler
 from gankit.plotting import use_style
-from gankit.sampling import Sampler
 from gankit.training import Trainer
 
 LIMITS = (None, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)

@@ -22,8 +22,8 @@ from figures.provenance import command_line, rounded, stamp
 from gankit import metrics
 from gankit.device import pick_device
 from gankit.metrics.features import FeatureSpace
+from gankit.models.sampling import Sampler
 from gankit.plotting import use_style
-from gankit.sampling import Sampler
 
 NAMES = ("FD", "precision", "recall")
 

@@ -28,21 +28,20 @@ import gankit as gk
 from figures.leakyema.lookahead import Lookahead
 from figures.mm_nsat.runs import COVERED, classifier_of
 from figures.provenance import rounded, stamp
-from gankit import checkpoints
-from gankit.classifier import compute_features
+from gankit.classifiers import compute_features
 from gankit.data import Dataset
 from gankit.metrics.frechet import frechet_distance
 from gankit.metrics.modes import class_divergence, frequencies
 from gankit.metrics.neighbours import prdc
-from gankit.metrics.paths import ConsecutiveDistance
+from gankit.metrics.path_length import ConsecutiveDistance
 from gankit.metrics.similarity import feature_distance
 from gankit.models.blocks import seeded
+from gankit.models.sampling import sample
 from gankit.models.spectral import SNConv2d, SNLinear
 from gankit.plotting import band, use_style
 from gankit.recipes import Recipe, recipes
-from gankit.sampling import sample
 from gankit.scale import scale
-from gankit.training import Trainer
+from gankit.training import Trainer, checkpoints
 
 NEIGHBOURS = 5
 """k of precision, recall, density and coverage."""
@@ -68,7 +67,7 @@ class Variant:
         label: name in legends and tables.
         beta: share of the real samples replaced, 0 for conventional training.
         start: N as a share of all steps, in [0, 1).
-        source: where the replacements come from (`gankit.teacher.Leak`). "async-model" is the average that the
+        source: where the replacements come from (`gankit.game.leak.Leak`). "async-model" is the average that the
             variant with beta = 0 ends with, seed by seed.
         lookahead: k of `figures.leakyema.lookahead`, 0 for none.
     """

@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from figures.leakyema import runs
 from figures.leakyema.runs import Variant
 from figures.provenance import command_line
+from gankit.game.leak import SOURCES
 from gankit.plotting import use_style
-from gankit.teacher import SOURCES
 
 START = 0.4
 """N = 100,000 of 250,000 steps."""

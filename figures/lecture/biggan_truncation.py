@@ -21,12 +21,12 @@ from torch import Tensor, nn
 import gankit as gk
 from figures.provenance import command_line, rounded, stamp
 from gankit import metrics
-from gankit.ensemble import Ensemble
+from gankit.game.penalties import Orthogonal
 from gankit.metrics.features import FeatureSpace
 from gankit.models.blocks import glorot_uniform, seeded
-from gankit.penalties import Orthogonal
+from gankit.models.ensemble import Ensemble
+from gankit.models.sampling import sample, standing_statistics
 from gankit.plotting import use_style
-from gankit.sampling import sample, standing_statistics
 from gankit.training import Trainer
 
 Z_DIM = 16
@@ -114,7 +114,7 @@ def measure(G: Ensemble, *, standing: bool = False) -> dict[str, list[list[float
 
     Args:
         G: generators, S of them.
-        standing: measure batch norm's statistics anew at each limit (`gankit.sampling.standing_statistics`).
+        standing: measure batch norm's statistics anew at each limit (`gankit.models.sampling.standing_statistics`).
 
     Returns:
         Name out of `NAMES` -> limits x seeds. "accuracy" is the share that the classifier reads as the label asked for.

@@ -25,14 +25,13 @@ import gankit as gk
 from figures.mm_nsat import coverage, runs
 from figures.mm_nsat.runs import PAPER_COSTS
 from figures.provenance import command_line, rounded, stamp
-from gankit import checkpoints
-from gankit.classifier import compute_features, predict
+from gankit.classifiers import compute_features, predict
 from gankit.metrics.frechet import frechet_distance
 from gankit.metrics.modes import class_divergence, classes_covered, frequencies
+from gankit.models.sampling import sample
 from gankit.plotting import color_of, tile
-from gankit.sampling import sample
 from gankit.scale import scale
-from gankit.training import Trainer
+from gankit.training import Trainer, checkpoints
 
 COSTS = ("ns", "mm-nsat")
 

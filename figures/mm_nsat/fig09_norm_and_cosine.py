@@ -23,8 +23,8 @@ import gankit as gk
 from figures.mm_nsat import gradients, runs
 from figures.mm_nsat.runs import PAPER_COSTS
 from figures.provenance import command_line, rounded, stamp
+from gankit.models.sampling import sample
 from gankit.plotting import band, color_of
-from gankit.sampling import sample
 from gankit.scale import scale
 from gankit.training import Trainer
 

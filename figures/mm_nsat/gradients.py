@@ -18,9 +18,9 @@ import gankit as gk
 from figures.mm_nsat import runs
 from figures.mm_nsat.runs import DEAD, Variant
 from figures.provenance import rounded
-from gankit.gradients import gradient_norm
 from gankit.recipes import Recipe
 from gankit.training import Trainer
+from gankit.training.gradients import gradient_norm
 
 QUANTITIES = ("g_grad", "d_grad", "real_logit", "fake_logit")
 """Read at every step: the norms of both gradients, and the mean logits of real and of generated samples."""

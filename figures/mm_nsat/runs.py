@@ -20,15 +20,14 @@ from torch import Tensor, nn
 
 import gankit as gk
 from figures.provenance import rounded
-from gankit import checkpoints
-from gankit import classifier as classifiers
-from gankit.classifier import compute_features
+from gankit import classifiers
+from gankit.classifiers import compute_features
 from gankit.data import Dataset
 from gankit.metrics.frechet import frechet_distance
 from gankit.metrics.modes import class_divergence, frequencies, mode_assignment
+from gankit.models.sampling import sample
 from gankit.recipes import Recipe, recipes
-from gankit.sampling import sample
-from gankit.training import Trainer
+from gankit.training import Trainer, checkpoints
 
 DEAD = 1e-3
 """A generator gradient below this norm counts as vanished."""
@@ -44,7 +43,7 @@ class Variant:
     """One curve of a figure: a cost, and what of its training differs from the setting.
 
     Attributes:
-        loss: name of a cost (`gankit.losses`).
+        loss: name of a cost (`gankit.game.losses`).
         label: name in legends and tables.
         beta2, d_beta2: Adam's second decay for G and for D.
         r1: strength of the zero-centred gradient penalty on real data, lambda of the paper's figure 18: the penalty is
@@ -238,7 +237,7 @@ def _judge_classes(data: Dataset) -> Measure:
 def classifier_of(data: Dataset) -> nn.Module:
     """The network that judges pictures of a data set, on the CPU.
 
-    The book's own (`gankit.classifier`) of digits, MNIST, their stacks and CIFAR-10, trained once and then cached.
+    The book's own (`gankit.classifiers`) of digits, MNIST, their stacks and CIFAR-10, trained once and then cached.
 
     Raises:
         gankit.data.DataError: any other set.

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 import gankit as gk
 from figures.provenance import command_line, rounded, stamp
-from gankit.losses import Loss
+from gankit.game.losses import Loss
 
 PAPER = {
     "mm": ("Cross-entropy", "High-scoring", "Saturating"),

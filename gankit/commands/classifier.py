@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gankit import classifier, data
+from gankit import classifiers, data
 from gankit.commands import flags
 from gankit.data import Dataset
 from gankit.device import pick_device
@@ -13,7 +13,7 @@ from gankit.device import pick_device
 ABOUT = f"""\
 Train the classifier whose features and classes `gankit evaluate` looks at.
 
-Those of {", ".join(classifier.RECIPES)} are kept in a cache and found there. For labelled pictures of your own
+Those of {", ".join(classifiers.RECIPES)} are kept in a cache and found there. For labelled pictures of your own
 (a folder or .zip of class folders, or what `gankit pack` wrote) name the file to write; a run is then measured with
   gankit evaluate RUN --features classifier --weights FILE
 """
@@ -28,7 +28,7 @@ def add(commands: flags.Commands) -> None:
         description=ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("name", help=f"{', '.join(classifier.RECIPES)}, or a path")
+    command.add_argument("name", help=f"{', '.join(classifiers.RECIPES)}, or a path")
     command.add_argument("--to", type=Path, metavar="FILE", help="file to write; needed for a path")
     command.add_argument(
         "--test", metavar="PATH", help="test pictures of a path (default: every tenth picture of each class)"
@@ -37,7 +37,7 @@ def add(commands: flags.Commands) -> None:
     command.add_argument(
         "--epochs",
         type=flags.positive,
-        default=classifier.PICTURES["epochs"],
+        default=classifiers.PICTURES["epochs"],
         help="passes over the pictures of a path (default: %(default)s)",
     )
     command.add_argument("--download", action="store_true", help="fetch the dataset if it is missing")
@@ -50,15 +50,15 @@ def train_classifier(arguments: argparse.Namespace) -> None:
     if arguments.to is None:
         if arguments.test is not None:
             raise ValueError("--test goes with --to FILE; what is cached has test pictures of its own")
-        judge = classifier.train_and_cache(
+        judge = classifiers.train_and_cache(
             arguments.name, root=arguments.root, download=arguments.download, **settings
         )
         kept = ""
     else:
         parts = _parts(arguments)
-        recipe = {**classifier.PICTURES, "epochs": arguments.epochs}
-        judge = classifier.train(*parts, **recipe, **settings).cpu()
-        classifier.write(arguments.to, judge, recipe, parts[0])
+        recipe = {**classifiers.PICTURES, "epochs": arguments.epochs}
+        judge = classifiers.train(*parts, **recipe, **settings).cpu()
+        classifiers.write(arguments.to, judge, recipe, parts[0])
         kept = f", written to {arguments.to}"
     print(f"{arguments.name}: test accuracy {judge.test_accuracy:.2%}{kept}")
 
@@ -67,5 +67,5 @@ def _parts(arguments: argparse.Namespace) -> tuple[Dataset, Dataset]:
     """The training and the test pictures of a path."""
     pictures = data.load(arguments.name, root=arguments.root, size=arguments.size)
     if arguments.test is None:
-        return classifier.hold_out(pictures)
+        return classifiers.hold_out(pictures)
     return pictures, data.load(arguments.test, root=arguments.root, size=arguments.size)

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gankit import checkpoints, data, distributed, metrics
+from gankit import data, metrics, processes
 from gankit.commands import flags, runs, spaces
 from gankit.data import Dataset
-from gankit.training import Trainer
+from gankit.training import Trainer, checkpoints, curves
 
 EVALUATING = """\
 metrics ({default}):
@@ -80,7 +80,7 @@ def add(commands: flags.Commands) -> None:
     command.add_argument(
         "--to",
         type=Path,
-        help=f"the JSON file to write (default: FOLDER/evaluation.json, or FOLDER/{checkpoints.CURVE})",
+        help=f"the JSON file to write (default: FOLDER/evaluation.json, or FOLDER/{curves.CURVE})",
     )
     command.set_defaults(run=evaluate)
 
@@ -90,7 +90,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if arguments.curve and (arguments.best or arguments.step is not None):
         raise ValueError("--curve measures every kept checkpoint: leave --best and --step out")
     device = arguments.device = runs.own_device(arguments.device)
-    with distributed.processes(device):
+    with processes.joined(device):
         run = runs.load_run(arguments)
         data, split = _reference(run, arguments)
         space = spaces.of_run(run, data, arguments)
@@ -119,7 +119,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
                     progress=not arguments.quiet,
                 ),
             )
-        if distributed.rank() > 0:
+        if processes.rank() > 0:
             return
     n_real = min(n_real, len(data))
     last = found[run.steps][1]
@@ -136,7 +136,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     }
     what = f"{arguments.network}, {arguments.n:,} samples against {n_real:,} of {data.name}"
     if arguments.curve:
-        target = arguments.to or arguments.folder / checkpoints.CURVE
+        target = arguments.to or arguments.folder / curves.CURVE
         result |= _curve(found)
         head = f"{len(found)} checkpoints"
         table = metrics.table({f"step {step:,}": scores for step, (_, scores) in found.items()})

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from gankit import biggan_import, checkpoints
 from gankit.commands import flags, runs
+from gankit.models import biggan_weights
 from gankit.models.biggan import HierarchicalGenerator
 from gankit.recipes import Recipe, recipes
+from gankit.training import checkpoints
 
 PUBLIC = 138_000
 """Steps of the public checkpoint for ImageNet at 128 x 128, with which table 4 of the LeakyEMA paper compares."""
@@ -46,13 +47,13 @@ def import_biggan(arguments: argparse.Namespace) -> None:
     if checkpoints.latest(arguments.out) is not None:
         raise ValueError(f"{arguments.out} already holds a run; give another folder")
     average, current, critic = _files(arguments.file)
-    teacher = biggan_import.load_generator(average)
-    G = teacher if current == average else biggan_import.load_generator(current)
+    teacher = biggan_weights.load_generator(average)
+    G = teacher if current == average else biggan_weights.load_generator(current)
     recipe = _recipe(teacher)
     if arguments.data is not None:
         recipe = dataclasses.replace(recipe, data=arguments.data)
     if critic is not None:
-        D: nn.Module = biggan_import.load_discriminator(critic)
+        D: nn.Module = biggan_weights.load_discriminator(critic)
     else:
         _, D = recipe.networks(teacher.shape, 0, teacher.n_classes)
     run = recipe.trainer(G, D, runs.blank_pictures(teacher.shape, teacher.n_classes), device="cpu")
@@ -62,7 +63,7 @@ def import_biggan(arguments: argparse.Namespace) -> None:
     target = checkpoints.path_of(arguments.out, run.steps)
     run.save(target)
     runs.write_json(arguments.out / "recipe.json", run.recipe)
-    shortfall = biggan_import.sigma_shortfall(teacher)
+    shortfall = biggan_weights.sigma_shortfall(teacher)
     print(f"{average}: {_size(teacher)} weights, {teacher.n_classes:,} classes at {teacher.shape[-1]} pixels")
     print(
         f"in evaluation, singular values by its authors' rule fall short of the exact ones by at most "
@@ -112,7 +113,7 @@ def _check_layers(net: nn.Module, recipe: Recipe, G: nn.Module) -> None:
     if ours != theirs:
         raise ValueError(
             "a recipe cannot describe this network (attention elsewhere, perhaps); "
-            "gankit.biggan_import.load_generator reads it"
+            "gankit.models.biggan_weights.load_generator reads it"
         )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gankit import data, lmdb_source, packed, packing
+from gankit import data
 from gankit.commands import flags
+from gankit.data import lsun, pack_writer, packs
 
 LISTED = 10
 """How many of the skipped pictures are printed; the header lists all."""
@@ -20,7 +21,7 @@ def add(commands: flags.Commands) -> None:
         description="Decode a folder, a .zip file, an lmdb folder of LSUN or a torchvision set once, into one "
         "memory-mapped array that `--data DST` reads. Killed and started again, it goes on where it was and ends with "
         "the same bytes. "
-        f"Pictures are brought to --size by a {packed.RULE}.",
+        f"Pictures are brought to --size by a {packs.RULE}.",
     )
     command.add_argument(
         "source", metavar="SRC", help="folder or .zip of class folders, lmdb folder, or name of a data set"
@@ -59,18 +60,18 @@ def pack(arguments: argparse.Namespace) -> None:
         loaded = data.load(
             arguments.source, root=arguments.root, size=size, split=split, download=arguments.download
         )
-        source = packing.from_dataset(loaded, size=size, split=split)
+        source = pack_writer.from_dataset(loaded, size=size, split=split)
     else:
         path = data.find(arguments.source, arguments.root)
-        if lmdb_source.is_lmdb(path):
+        if lsun.is_lmdb(path):
             if split is not None:
                 raise ValueError(
                     f"--split is about folders, and {path} is one part: give the folder of the other"
                 )
-            source = lmdb_source.from_lmdb(path, size=size, progress=not arguments.quiet)
+            source = lsun.from_lmdb(path, size=size, progress=not arguments.quiet)
         else:
-            source = packing.from_files(path, size=size, split=split, labelled=not arguments.unlabelled)
-    header = packing.pack(
+            source = pack_writer.from_files(path, size=size, split=split, labelled=not arguments.unlabelled)
+    header = pack_writer.pack(
         source,
         arguments.target,
         workers=arguments.workers,
@@ -86,10 +87,10 @@ def pack(arguments: argparse.Namespace) -> None:
 
 def verify(arguments: argparse.Namespace) -> None:
     """Compare every checksum of a pack."""
-    header = packed.verify(arguments.folder, progress=not arguments.quiet)
+    header = packs.verify(arguments.folder, progress=not arguments.quiet)
     print(f"{arguments.folder}: {_in_words(header)}, every checksum is right")
 
 
-def _in_words(header: packed.Header) -> str:
+def _in_words(header: packs.Header) -> str:
     n, *shape = header.shape
     return f"{n:,} pictures of {' x '.join(map(str, shape))} in {len(header.classes):,} classes"

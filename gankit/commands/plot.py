@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gankit import checkpoints, plotting
+from gankit import plotting
 from gankit.commands import flags
+from gankit.files import replacing
+from gankit.training.curves import read_curves
 
 Curves = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
@@ -52,9 +54,9 @@ def plot(arguments: argparse.Namespace) -> None:
     target = arguments.to or arguments.folders[0] / "curves.png"
     if target.suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(f"--to must name a .png, .svg or .pdf file, got {target}")
-    runs = {label: checkpoints.read_curves(path) for label, path in labels(arguments.folders).items()}
+    runs = {label: read_curves(path) for label, path in labels(arguments.folders).items()}
     figure = plotting.curves(runs, arguments.curves or default_names(runs))
-    with checkpoints.replacing(target) as temporary:
+    with replacing(target) as temporary:
         figure.savefig(temporary, format=target.suffix[1:])
     plt.close(figure)
     print(f"{target}: {', '.join(runs)}")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import textwrap
 
-from gankit import cost
 from gankit.commands import flags
 from gankit.commands.train import fields
-from gankit.recipes import Recipe, recipes
+from gankit.recipes import Recipe, operations, recipes
 
 ESTIMATE = (
-    f"{cost.GPU} at an assumed {cost.RATE / 1e12:.0f} TFLOP/s, and at least {1000 * cost.LAUNCH:g} ms per pass "
-    "of a network"
+    f"{operations.GPU} at an assumed {operations.RATE / 1e12:.0f} TFLOP/s, and at least "
+    f"{1000 * operations.LAUNCH:g} ms per pass of a network"
 )
 
 
@@ -31,7 +30,7 @@ def list_recipes(arguments: argparse.Namespace) -> None:
     width = max(map(len, recipes))
     print(f"{'recipe':{width}}  {'paper':22}  {'data':15}  {'steps':>9}  {'PFLOP':>9}  {'hours':>6}")
     for recipe in recipes.values():
-        counted = cost.of_recipe(
+        counted = operations.of_recipe(
             recipe
         )  # a moment for a large network, so each line is shown when it is known
         hours = f"{counted.hours:,.1f}" if counted.hours >= 0.05 else "< 0.1"
@@ -47,7 +46,7 @@ def list_recipes(arguments: argparse.Namespace) -> None:
 
 
 def _show(recipe: Recipe) -> None:
-    counted = cost.of_recipe(recipe)
+    counted = operations.of_recipe(recipe)
     costs = (
         f"Cost: {_short(counted.step / 1e9)} GFLOP per step and {_short(counted.total / 1e15)} PFLOP in all, counted; "
         f"{counted.hours:,.1f} hours, an estimate for {ESTIMATE}."

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 
-from gankit import checkpoints, cost
-from gankit.checkpoints import CheckpointError
 from gankit.data import DataError, Dataset
-from gankit.recipes import Recipe, from_dict
-from gankit.sampling import Sampler, standing_statistics
-from gankit.training import Trainer, pick_device
+from gankit.device import pick_device
+from gankit.files import replacing
+from gankit.models.sampling import Sampler, standing_statistics
+from gankit.recipes import Recipe, from_dict, operations
+from gankit.training import Trainer, checkpoints
+from gankit.training.checkpoints import CheckpointError
 
 
 def load_run(arguments: argparse.Namespace, *, needs_data: bool = True) -> Trainer:
@@ -44,9 +45,9 @@ def load_run(arguments: argparse.Namespace, *, needs_data: bool = True) -> Train
     try:
         run = recipe.build(seeds, root=arguments.root, device=arguments.device)
     except DataError:
-        if needs_data or (recipe.size is None and recipe.data not in cost.SHAPES):
+        if needs_data or (recipe.size is None and recipe.data not in operations.SHAPES):
             raise
-        shape, _ = cost.sample_shape(recipe)
+        shape, _ = operations.sample_shape(recipe)
         blank = blank_pictures(shape, _classes(checkpoints.read(found)["G"]))
         run = recipe.build(seeds, device=arguments.device, data=blank)
     return run.load(found)
@@ -125,5 +126,5 @@ def sampler(run: Trainer, arguments: argparse.Namespace) -> Sampler:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file under a temporary name, then rename it."""
-    with checkpoints.replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2) + "\n")

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gankit import checkpoints, plotting
+from gankit import plotting
 from gankit.commands import flags, runs
+from gankit.files import replacing
 from gankit.training import Trainer
 
 
@@ -44,7 +45,7 @@ def sample(arguments: argparse.Namespace) -> None:
         picture = np.concatenate(tiles, axis=1)
         zoom = max(1, 512 // picture.shape[0])
         picture = picture.repeat(zoom, 0).repeat(zoom, 1)
-    with checkpoints.replacing(target) as temporary:
+    with replacing(target) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
     print(f"{target}: {n} samples of {runs.network_in_words(run, arguments)}")
 

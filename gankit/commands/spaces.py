@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from gankit import classifier, distributed
+from gankit import classifiers, processes
 from gankit.data import Dataset
 from gankit.metrics import FeatureSpace, features
 from gankit.training import Trainer
@@ -57,7 +57,7 @@ def n_real(space: FeatureSpace, reference: Dataset, asked: int | None = None) ->
 
 
 def _train_missing_classifier(name: str, run: Trainer, arguments: argparse.Namespace) -> None:
-    if distributed.rank() == 0 and not classifier.cache_path(name, arguments.root).exists():
+    if processes.rank() == 0 and not classifiers.cache_path(name, arguments.root).exists():
         print(f"training the {name} classifier, once", file=sys.stderr)
-        classifier.train_and_cache(name, arguments.root, run.device, progress=not arguments.quiet)
-    distributed.gather(torch.zeros(1, device=run.device))  # the others wait here until it is there
+        classifiers.train_and_cache(name, arguments.root, run.device, progress=not arguments.quiet)
+    processes.gather(torch.zeros(1, device=run.device))  # the others wait here until it is there

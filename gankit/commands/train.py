@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gankit import checkpoints, distributed, metrics
+from gankit import metrics, processes
 from gankit.commands import flags, runs, spaces
 from gankit.recipes import Recipe, recipes
-from gankit.training import Trainer
+from gankit.training import Trainer, checkpoints
 
 DISTANCES = ("fd", "kd", "intra_fd", "class_divergence", "mode_divergence", "mode_kl", "stacked_kl")
 """The metrics of which less is better."""
@@ -120,12 +120,12 @@ def train(arguments: argparse.Namespace) -> None:
     out = arguments.out or Path("runs") / f"{recipe.name}-seed{'-'.join(map(str, seeds))}"
     if out.is_file():
         raise ValueError(f"--out must be a folder, and {out} is a file")
-    with distributed.processes(device := runs.own_device(arguments.device)):
+    with processes.joined(device := runs.own_device(arguments.device)):
         found = _newest(out)
         if found is not None:
             runs.check_same_run(found, recipe, seeds)
         run = recipe.build(seeds, root=arguments.root, download=arguments.download, device=device)
-        say = print if distributed.rank() == 0 else lambda line: None
+        say = print if processes.rank() == 0 else lambda line: None
         if found is not None:
             run.load(found)
             say(f"{out}: going on from step {run.steps:,}")
@@ -133,7 +133,7 @@ def train(arguments: argparse.Namespace) -> None:
         if left <= 0:
             say(f"{out}: the run is already at step {run.steps:,}; give a larger --steps to go on")
             return
-        if distributed.rank() == 0:
+        if processes.rank() == 0:
             runs.write_json(out / "recipe.json", run.recipe)
         watched = {} if arguments.best is None else _watched(run, arguments)
         run.fit(
@@ -155,7 +155,7 @@ def _newest(out: Path) -> Path | None:
         Disagreement: they do not, because machines have folders of that name which they do not share.
     """
     found = checkpoints.latest(out)
-    distributed.agree(
+    processes.agree(
         {"the newest checkpoint": "none" if found is None else found.name},
         f"Give all machines an --out that they share, or copy the {out} with the newest checkpoint to each of them",
     )

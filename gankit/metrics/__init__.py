@@ -10,30 +10,37 @@ in. The modules below are functions of tensors, which load no network and name n
 `frechet`        Frechet distance (FID in Inception's space)
 `kernel`         kernel distance (KID)
 `neighbours`     precision and recall, density and coverage
-`inception`      Inception Score
+`entropies`      Inception Score
 `modes`          modes and classes: how many, how often, any metric inside each class
 `similarity`     MS-SSIM, LPIPS
-`paths`          perceptual path length, change during training
+`path_length`    perceptual path length, change during training
 ===============  ===========================================================================================
 """
 
 from gankit.metrics import (
-    errors,
+    entropies,
     features,
     frechet,
-    inception,
     kernel,
     measures,
     modes,
     neighbours,
-    paths,
+    path_length,
     protocol,
     similarity,
+    uncertainty,
 )
-from gankit.metrics.evaluate import Reference, choose, evaluate, evaluate_classes, evaluate_points, reference
+from gankit.metrics.entropies import inception_score
+from gankit.metrics.evaluation import (
+    Reference,
+    choose,
+    evaluate,
+    evaluate_classes,
+    evaluate_points,
+    reference,
+)
 from gankit.metrics.features import FeatureSpace
 from gankit.metrics.frechet import FrechetStats, frechet_distance, frechet_from_stats
-from gankit.metrics.inception import inception_score
 from gankit.metrics.kernel import kernel_distance, kernel_distance_error, kernel_distance_subsets
 from gankit.metrics.measures import METRICS, Metric
 from gankit.metrics.modes import (
@@ -47,7 +54,7 @@ from gankit.metrics.modes import (
 )
 from gankit.metrics.monitoring import watch
 from gankit.metrics.neighbours import density_coverage, prdc, precision_recall
-from gankit.metrics.paths import ConsecutiveDistance, consecutive_distance, perceptual_path_length
+from gankit.metrics.path_length import ConsecutiveDistance, consecutive_distance, perceptual_path_length
 from gankit.metrics.protocol import Protocol, Score, Scores, mixed_table, table
 from gankit.metrics.similarity import load_lpips, ms_ssim, ms_ssim_diversity
 
@@ -67,7 +74,7 @@ __all__ = [
     "classes_covered",
     "consecutive_distance",
     "density_coverage",
-    "errors",
+    "entropies",
     "evaluate",
     "evaluate_classes",
     "evaluate_points",
@@ -75,7 +82,6 @@ __all__ = [
     "frechet",
     "frechet_distance",
     "frechet_from_stats",
-    "inception",
     "inception_score",
     "intra_class",
     "kernel",
@@ -91,7 +97,7 @@ __all__ = [
     "ms_ssim",
     "ms_ssim_diversity",
     "neighbours",
-    "paths",
+    "path_length",
     "perceptual_path_length",
     "prdc",
     "precision_recall",
@@ -100,5 +106,6 @@ __all__ = [
     "similarity",
     "stacked_modes",
     "table",
+    "uncertainty",
     "watch",
 ]

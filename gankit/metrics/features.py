@@ -144,14 +144,14 @@ def classifier(name: str, *, root: str | Path | None = None, train: bool = False
     """Penultimate features and class logits of a classifier of the book.
 
     Args:
-        name: "digits", "mnist", "stacked-digits" or "stacked-mnist" (`gankit.classifier.load`).
+        name: "digits", "mnist", "stacked-digits" or "stacked-mnist" (`gankit.classifiers.load`).
         root: folder of the cache.
         train: train it and keep it when the cache does not hold it, instead of raising.
 
     Raises:
         DataError: an unknown name, or nothing in the cache; the message has the command that fills it.
     """
-    from gankit import classifier as classifiers  # which itself uses gankit.metrics.modes
+    from gankit import classifiers  # which itself uses gankit.metrics.modes
 
     return of_classifier(classifiers.load(name, root=root, train=train), f"{name} classifier")
 
@@ -167,7 +167,7 @@ def of_file(path: Path, data: Dataset) -> FeatureSpace:
         DataError: the file is missing or damaged.
         ValueError: the classifier is for pictures of another shape, or has other classes, than the data.
     """
-    from gankit import classifier as classifiers  # which itself uses gankit.metrics.modes
+    from gankit import classifiers  # which itself uses gankit.metrics.modes
 
     net, name, classes = classifiers.read(path)
     if (net.shape, classes) != (data.shape, data.classes):
@@ -187,7 +187,7 @@ def of_classifier(net: nn.Module, name: str) -> FeatureSpace:
     """Features and logits of any network with `shape`, `n_classes`, `features(x)` and `logits(features)`.
 
     Args:
-        net: such as `gankit.classifier.Classifier`.
+        net: such as `gankit.classifiers.Classifier`.
         name: of the space.
     """
 

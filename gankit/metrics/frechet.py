@@ -40,8 +40,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gankit import distributed
-from gankit.checkpoints import replacing
+from gankit import processes
+from gankit.files import replacing
 
 # Rows converted to float64 at a time, so that features of a large set are never copied whole.
 _CHUNK = 8192
@@ -150,14 +150,14 @@ class FrechetStats:
         return FrechetStats(n, self.mean + step * (other.n / n), scatter)
 
     def all_processes(self) -> FrechetStats:
-        """Statistics of the union of all processes' sets, equal in every process (see `gankit.distributed`).
+        """Statistics of the union of all processes' sets, equal in every process (see `gankit.processes`).
 
         A process without samples takes part with `empty`.
         """
-        if distributed.world_size() == 1:
+        if processes.world_size() == 1:
             return self
-        counts = distributed.gather(torch.tensor([self.n], device=self.mean.device)).tolist()
-        means, scatters = distributed.gather(self.mean[None]), distributed.gather(self.scatter[None])
+        counts = processes.gather(torch.tensor([self.n], device=self.mean.device)).tolist()
+        means, scatters = processes.gather(self.mean[None]), processes.gather(self.scatter[None])
         union, *others = (FrechetStats(*parts) for parts in zip(counts, means, scatters, strict=True))
         for other in others:
             union = union.merge(other)

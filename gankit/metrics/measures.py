@@ -1,4 +1,4 @@
-"""The metrics that `gankit.metrics.evaluate` knows by name: what each needs, its value and its standard error.
+"""The metrics that `gankit.metrics.evaluation` knows by name: what each needs, its value and its standard error.
 
 `METRICS` is a plain dict. Another metric is another entry:
 
@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from gankit.data import Dataset
-from gankit.metrics.errors import bootstrap_counts, frechet_error, jackknife
+from gankit.metrics.entropies import InceptionScore, inception_score
 from gankit.metrics.frechet import frechet_distance
-from gankit.metrics.inception import InceptionScore, inception_score
 from gankit.metrics.kernel import KernelEstimate, kernel_distance_error
 from gankit.metrics.modes import (
     class_divergence,
@@ -31,6 +30,7 @@ from gankit.metrics.modes import (
 )
 from gankit.metrics.neighbours import prdc
 from gankit.metrics.similarity import Diversity, ms_ssim_diversity
+from gankit.metrics.uncertainty import bootstrap_counts, frechet_error, jackknife
 
 
 @dataclass(frozen=True, eq=False)

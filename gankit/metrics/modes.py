@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gankit.data import frequencies
+
 
 def mode_assignment(points: Tensor, centers: Tensor, std: float, radius: float = 3.0) -> Tensor:
     """The mode that each point belongs to.
@@ -43,37 +45,6 @@ def mode_assignment(points: Tensor, centers: Tensor, std: float, radius: float =
     distance = torch.cdist(points, centers.to(points), compute_mode="donot_use_mm_for_euclid_dist")
     nearest, label = distance.min(-1)
     return torch.where(nearest <= radius * std, label, -1)
-
-
-def frequencies(labels: Tensor, n_classes: int) -> Tensor:
-    """Share of each class among all N labels.
-
-    Labels of -1 count in N and in no class, so the result sums to the fraction of labels that are not -1. To
-    count "no mode" as a class of its own, use ``frequencies(labels + 1, n_classes + 1)``.
-
-    Args:
-        labels: integers ``[..., N]`` in -1..n_classes-1.
-        n_classes: number of classes, those that do not occur included.
-
-    Returns:
-        float64 ``[..., n_classes]``.
-
-    Raises:
-        ValueError: no labels, labels that are not integers, or labels out of range.
-    """
-    if labels.ndim < 1 or labels.numel() == 0:
-        raise ValueError(f"labels must be [..., N] with N > 0, got shape {list(labels.shape)}")
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise ValueError(f"labels must be integers, got {labels.dtype}")
-    low, high = (int(limit) for limit in labels.aminmax())
-    if low < -1 or high >= n_classes:
-        raise ValueError(f"labels must lie in -1..{n_classes - 1}, got {low}..{high}")
-    rows = _rows(labels).long()
-    # One bincount for all rows: row r counts its labels -1, 0, ... at r * (n_classes + 1) + 0, 1, ...
-    slots = rows + 1 + torch.arange(len(rows), device=rows.device)[:, None] * (n_classes + 1)
-    counts = torch.bincount(slots.flatten(), minlength=len(rows) * (n_classes + 1))
-    counts = counts.reshape(*labels.shape[:-1], n_classes + 1)[..., 1:]
-    return counts.to(torch.float64) / labels.shape[-1]
 
 
 def high_quality_fraction(points: Tensor, centers: Tensor, std: float, radius: float = 3.0) -> Tensor:
@@ -240,8 +211,9 @@ def stacked_modes(labels: Tensor, n_classes: int = 1000) -> dict[str, Tensor]:
     Three digits as the channels of one image make 1,000 classes of equal frequency, labelled by a classifier of
     single digits (Metz et al., arXiv:1611.02163; "Sample weighting as an explanation for mode
     collapse", appendices I and T, which measures them by D_JS and calls the data MNIST-1K).
-    `gankit.classifier.load("stacked-mnist")` gives the labels. Published values take 26,000 samples, of which a perfect
-    generator hits all 1,000 modes and scores a KL of about 999 / 52,000 = 0.019, not 0: compare at equal numbers.
+    `gankit.classifiers.load("stacked-mnist")` gives the labels. Published values take 26,000 samples, of which a
+    perfect generator hits all 1,000 modes and scores a KL of about 999 / 52,000 = 0.019, not 0: compare at equal
+    numbers.
 
     Args:
         labels: integers ``[..., N]`` in -1..n_classes-1; -1, an image without a class, counts in neither number.

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from gankit.data import Dataset
-from gankit.metrics.evaluate import Reference, evaluate, reference
+from gankit.metrics.evaluation import Reference, evaluate, reference
 from gankit.metrics.features import FeatureSpace
-from gankit.sampling import Sampler
+from gankit.models.sampling import Sampler
 
 if TYPE_CHECKING:
     from gankit.training import Trainer

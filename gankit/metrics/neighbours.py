@@ -17,7 +17,7 @@ may have radius 0, and then holds copies of its centre if it is closed and nothi
 **What is exact.** Every radius and every comparison is that of squared distances ``sum (x - y)^2`` of the given
 features in float64, ties and duplicates included, whatever the memory, the number of threads and the machine's
 fastest arithmetic: matrix products sort out only what their rounding errors cannot change (see
-`gankit.metrics.distances`). A generator that repeats training samples shifted by less than float32 resolves is
+`gankit.metrics.neighbour_search`). A generator that repeats training samples shifted by less than float32 resolves is
 told apart from one that copies them.
 
 The space of the features is the caller's and belongs in the name of the result.
@@ -33,7 +33,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gankit.metrics.distances import (
+from gankit.metrics.neighbour_search import (
     Pairs,
     Points,
     Tile,

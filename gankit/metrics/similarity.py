@@ -1,7 +1,7 @@
 """How alike two images are: multi-scale structural similarity, LPIPS, and plain distances.
 
 A *distance* here is any function of two batches ``[N, ...]`` that gives one number for each pair, ``[N]``: what
-`gankit.metrics.paths` takes. Images are floating point in [-1, 1].
+`gankit.metrics.path_length` takes. Images are floating point in [-1, 1].
 """
 
 import math

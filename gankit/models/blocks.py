@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from gankit import distributed
+from gankit import processes
 
 PIXELS = (0, 2, 3)
 """Dimensions of `[N, C, H, W]` over which a channel is normalised."""
@@ -196,11 +196,11 @@ class BatchNorm2d(nn.BatchNorm2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or distributed.world_size() == 1:
+        if not self.training or processes.world_size() == 1:
             return super().forward(x)
         h, mean, variance = _JointNorm.apply(x.float() if x.dtype in HALVES else x, self.eps)
         if self.track_running_stats:
-            n = distributed.world_size() * h.numel() / h.shape[1]
+            n = processes.world_size() * h.numel() / h.shape[1]
             with torch.no_grad():
                 self.num_batches_tracked += 1
                 self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
@@ -223,7 +223,7 @@ class _JointNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
         mean = x.mean(PIXELS)
         own = torch.stack([mean, (x - _pixelwise(mean)).square().mean(PIXELS)])
-        means, variances = distributed.stack(own).unbind(1)  # [P, C] each
+        means, variances = processes.stack(own).unbind(1)  # [P, C] each
         mean = means.mean(0)
         # The mean square distance from the joint mean, without the cancellation of E[x^2] - E[x]^2.
         variance = (variances + (means - mean).square()).mean(0)
@@ -238,7 +238,7 @@ class _JointNorm(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, None]:
         h, inverse = ctx.saved_tensors
         own = torch.stack([gradient.mean(PIXELS), (gradient * h).mean(PIXELS)])
-        shift, slope = distributed.stack(own).mean(0)
+        shift, slope = processes.stack(own).mean(0)
         # inverse (gradient - shift - slope h)
         out = torch.addcmul(_pixelwise(-shift * inverse), gradient, _pixelwise(inverse))
         return out.addcmul_(h, _pixelwise(-slope * inverse)), None

@@ -4,8 +4,9 @@ A convolution's weight `[out, in, kh, kw]` counts as the matrix `[out, in kh kw]
 
 In training the singular value is the paper's estimate: one power iteration per forward pass, from where the last one
 ended. That follows weights which move slowly, and lags behind where two singular values change places. In evaluation
-it is computed afresh, to about a thousandth, because an averaged network (`gankit.teacher.Teacher`) has weights whose
-singular vectors are nobody's: the estimate with the trained network's vectors can be too small by a fifth.
+it is computed afresh, to about a thousandth, because an averaged network (`gankit.training.average.Teacher`) has
+weights whose singular vectors are nobody's: the estimate with the trained network's vectors can be too small by a
+fifth.
 
 The layers hold their weight as it is, an ordinary parameter, and divide it in `forward`; the only state is the vector
 u, a buffer. `torch.nn.utils.parametrizations.spectral_norm` replaces the weight by a computed one instead (initial

@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 import gankit as gk
 from gankit.data import Dataset
-from gankit.teacher import Teacher
+from gankit.training.average import Teacher
 
 BETA, N_DIS = 0.5, 5
 SHARE, FASTER = 0.10, 3.0

@@ -25,14 +25,14 @@ import torch
 from tqdm import tqdm
 
 import gankit as gk
-from gankit import packed, packing
-from gankit.archives import Decoder
+from gankit.data import pack_writer, packs
+from gankit.data.archives import Decoder
 
 REQUIRED = 10.0
 
 
 def decoded_batches(
-    source: packing.Source, pool: ThreadPoolExecutor
+    source: pack_writer.Source, pool: ThreadPoolExecutor
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """What a loader without a pack does: decode the pictures of a batch, then normalise them."""
 
@@ -76,15 +76,15 @@ def main() -> None:
     arguments = parser.parse_args()
     machine = common.machine(arguments.threads)
 
-    source = packing.from_files(gk.data.find(arguments.source), size=arguments.size)
+    source = pack_writer.from_files(gk.data.find(arguments.source), size=arguments.size)
     assert isinstance(source.decode, Decoder)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.threads) as pool:
         target = Path(folder) / "pack"
         begun = time.perf_counter()
-        packing.pack(source, target)
+        pack_writer.pack(source, target)
         seconds = time.perf_counter() - begun
         begun = time.perf_counter()
-        packed.verify(target, progress=False)
+        packs.verify(target, progress=False)
         verified = time.perf_counter() - begun
         data = gk.data.load(target)
         decode = decoded_batches(source, pool)

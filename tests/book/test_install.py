@@ -27,9 +27,9 @@ def test_the_package_and_its_command_need_no_tool_of_the_book() -> None:
 import sys
 for name in {imports_of_extras()}:
     sys.modules[name] = None  # an import of it fails
-import gankit, gankit.cli
+import gankit, gankit.commands
 try:
-    gankit.cli.main(["--help"])
+    gankit.commands.main(["--help"])
 except SystemExit as end:
     assert not end.code
 """

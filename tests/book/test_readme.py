@@ -41,7 +41,7 @@ def test_links_and_pictures_of_the_readme_exist() -> None:
 
 
 def test_the_commands_for_researchers_are_commands() -> None:
-    from gankit.cli import main
+    from gankit.commands import main
 
     text = (ROOT / "README.md").read_text("utf-8")
     for command in re.findall(r"^gankit ([\w-]+)", text, flags=re.MULTILINE):

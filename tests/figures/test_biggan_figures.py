@@ -15,8 +15,8 @@ from torch import nn
 import gankit as gk
 from figures.lecture import attention_maps, biggan_parameters, biggan_truncation
 from figures.provenance import load
+from gankit.game.penalties import Orthogonal
 from gankit.models.blocks import ConditionalBatchNorm2d
-from gankit.penalties import Orthogonal
 
 matplotlib.use("Agg")
 

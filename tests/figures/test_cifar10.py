@@ -15,7 +15,7 @@ from scipy.stats import norm
 
 from figures.book import cifar10
 from figures.provenance import load
-from gankit import cli
+from gankit import commands
 from gankit.recipes import recipes
 from tests.figures.stored import assert_drawn, assert_shaped_alike
 
@@ -27,7 +27,7 @@ torch.set_num_threads(1)
 def test_a_command_says_what_differs_from_the_recipe(name):
     run = cifar10.RUNS[name]
     known = cifar10.facts(run, run.seeds)
-    arguments = cli._parser().parse_args(known["command"].removeprefix("gankit ").split())
+    arguments = commands._parser().parse_args(known["command"].removeprefix("gankit ").split())
     assert arguments.recipe == run.recipe
     assert arguments.data == "CIFAR10"
     # One kept checkpoint in ten or eight, so that the last one is among them.

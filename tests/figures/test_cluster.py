@@ -17,8 +17,7 @@ import gankit as gk
 from figures.book import cluster, cluster_check
 from figures.book.cluster import Counts, Machine
 from figures.provenance import load
-from gankit import cost
-from gankit.recipes import recipes
+from gankit.recipes import operations, recipes
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)
@@ -43,11 +42,11 @@ def test_a_step_of_the_plan_has_the_operations_of_a_training_step():
 @pytest.mark.parametrize("name", ["biggan-imagenet128", "leakyema-biggan-cifar10"])
 def test_the_plan_predicts_what_the_recipe_counts(name):
     recipe = dataclasses.replace(recipes[name], width=16, batch_size=16, accumulate=1, leak_start=0)
-    shape, n_classes = cost.sample_shape(recipe)
+    shape, n_classes = operations.sample_shape(recipe)
     with FakeTensorMode():
         counts = cluster.count(*recipe.networks(shape, 0, n_classes), shape)
     planned = cluster.step_flops(counts, recipe.batch_size, recipe.n_dis, recipe.leak_beta)
-    assert planned == pytest.approx(cost.of_recipe(recipe).step, rel=0.02)
+    assert planned == pytest.approx(operations.of_recipe(recipe).step, rel=0.02)
 
 
 def test_counts_need_no_numbers_and_do_not_depend_on_the_batch():

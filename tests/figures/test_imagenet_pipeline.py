@@ -21,7 +21,7 @@ from figures.book.imagenet_pipeline import blocks_done, compare
 from figures.book.watched import attempts, difference, new_rows, repeated, rows_from, rows_of, step_seconds
 from figures.leakyema import fig09_truncation
 from figures.provenance import RESULTS, load
-from gankit.packed import BLOCK
+from gankit.data.packs import BLOCK
 from gankit.recipes import recipes
 from tests.figures.stored import assert_drawn, assert_shaped_alike
 

@@ -25,8 +25,8 @@ from figures.leakyema.lookahead import Lookahead, step_back
 from figures.leakyema.runs import Variant
 from figures.mm_nsat.runs import classifier_of
 from figures.provenance import load
+from gankit.models.sampling import sample
 from gankit.models.spectral import SNConv2d, SNLinear, leading_vectors
-from gankit.sampling import sample
 from tests.figures.stored import assert_drawn, assert_shaped_alike
 
 matplotlib.use("Agg")

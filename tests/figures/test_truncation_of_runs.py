@@ -11,8 +11,8 @@ import torch
 import gankit as gk
 from figures.leakyema import fig09_truncation, fig14_classes
 from gankit import metrics
-from gankit.cli import main
-from gankit.sampling import sample
+from gankit.commands import main
+from gankit.models.sampling import sample
 
 matplotlib.use("Agg")
 

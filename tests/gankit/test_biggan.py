@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 import gankit as gk
 from gankit import models
-from gankit.ensemble import pair
+from gankit.game.penalties import WganGP
 from gankit.models.biggan import BIGGAN, SMALL, HierarchicalGenerator
 from gankit.models.blocks import ResBlock, SelfAttention, UpBlock
+from gankit.models.ensemble import pair
 from gankit.models.resnet import SNGAN
 from gankit.models.spectral import SNConv2d, SNEmbedding, SNLinear
-from gankit.penalties import WganGP
-from gankit.sampling import Streams
+from gankit.streams import Streams
 
 SN = SNConv2d | SNLinear | SNEmbedding
 

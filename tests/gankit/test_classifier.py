@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from gankit import classifier, data
-from gankit.classifier import (
+from gankit import classifiers, data
+from gankit.classifiers import (
     Classifier,
     ResidualClassifier,
     Stacked,
@@ -51,7 +51,7 @@ def test_digits_classifier_reaches_98_percent(root):
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_other_seeds_reach_98_percent_too(seed):
-    assert train(*SPLITS, **{**classifier.RECIPES["digits"], "seed": seed}).test_accuracy >= 0.98
+    assert train(*SPLITS, **{**classifiers.RECIPES["digits"], "seed": seed}).test_accuracy >= 0.98
 
 
 def test_training_repeats_itself_and_leaves_the_global_random_state_alone():
@@ -127,7 +127,7 @@ def test_cache_gives_back_the_same_network(root, tmp_path, monkeypatch):
     assert torch.equal(first(x), second(x))
     assert second.test_accuracy == first.test_accuracy
     # Another recipe is another file.
-    monkeypatch.setitem(classifier.RECIPES, "digits", {**classifier.RECIPES["digits"], "epochs": 1})
+    monkeypatch.setitem(classifiers.RECIPES, "digits", {**classifiers.RECIPES["digits"], "epochs": 1})
     with pytest.raises(DataError, match="run `gankit classifier digits` once"):
         load("digits", root=root)
     trained = load("digits", root=tmp_path, train=True)
@@ -167,7 +167,7 @@ def test_file_of_another_kind_is_damaged_too(tmp_path):
 
 
 def test_full_disk_keeps_the_earlier_file(tmp_path, monkeypatch):
-    monkeypatch.setitem(classifier.RECIPES, "digits", {"epochs": 1, "batch_size": 512})
+    monkeypatch.setitem(classifiers.RECIPES, "digits", {"epochs": 1, "batch_size": 512})
     train_and_cache("digits", tmp_path, progress=False)
     path = cache_path("digits", tmp_path)
     before = path.read_bytes()

@@ -22,9 +22,11 @@ from PIL import Image
 from torch import Tensor
 
 import gankit as gk
-from gankit import checkpoints, classifier, cli, plotting
+from gankit import classifiers, commands, plotting
+from gankit.classifiers.training import PICTURES
 from gankit.metrics import evaluate, evaluate_points, features
 from gankit.recipes import Recipe, recipes
+from gankit.training import checkpoints
 
 COMMANDS = ("train", "sample", "evaluate", "plot", "recipes", "classifier", "pack", "verify", "import-biggan")
 FLAGS = [f.name for f in dataclasses.fields(Recipe) if f.name not in ("name", "about", "paper")]
@@ -59,7 +61,7 @@ def gankit(capsys) -> Gankit:
 
     def run(*arguments: object) -> Outcome:
         try:
-            status = cli.main([str(argument) for argument in arguments])
+            status = commands.main([str(argument) for argument in arguments])
         except SystemExit as end:  # argparse leaves in this way
             status = end.code
         captured = capsys.readouterr()
@@ -131,7 +133,7 @@ def test_a_killed_run_started_again_ends_as_if_never_killed(gankit, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     command = ["train", "mm-nsat-digits", "--out", "runs/a", "--steps", "2000", "--device", "cpu", "--quiet"]
     half_way = checkpoints.path_of(Path("runs/a"), 1000)
-    process = subprocess.Popen([sys.executable, "-m", "gankit.cli", *command])
+    process = subprocess.Popen([sys.executable, "-m", "gankit", *command])
     deadline = time.monotonic() + 120
     # Past the checkpoint, so that some logged steps are lost and have to be done and logged again.
     while not (half_way.exists() and '"step": 1200,' in Path("runs/a/log.jsonl").read_text()):
@@ -222,7 +224,7 @@ def test_the_help_of_a_recipe_shows_its_values(gankit):
     general = gankit("train", "--help").out
     own = gankit("train", "leakyema-digits", "--help").out
     words = " ".join(own.split())
-    for f in cli.train.fields():
+    for f in commands.train.fields():
         assert f"--{f.name.replace('_', '-')} X" in general
         assert f"{f.metadata['help']} ({getattr(recipes['leakyema-digits'], f.name)})" in words
     assert recipes["leakyema-digits"].about in words
@@ -394,7 +396,7 @@ def quick_judge(monkeypatch, tmp_path_factory) -> Path:
     """A cache of its own, and a classifier of digits that is trained for one epoch."""
     cache = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("GANKIT_CACHE", str(cache))
-    monkeypatch.setitem(classifier.RECIPES, "digits", classifier.RECIPES["digits"] | {"epochs": 1})
+    monkeypatch.setitem(classifiers.RECIPES, "digits", classifiers.RECIPES["digits"] | {"epochs": 1})
     return cache
 
 
@@ -497,7 +499,7 @@ def test_a_folder_of_pictures_is_measured_by_its_pixels(gankit, tmp_path, pictur
 
 def test_the_references_of_a_large_folder_are_a_random_choice(gankit, tmp_path, picture_folder, monkeypatch):
     """The first ones of a folder would be those of its first class."""
-    monkeypatch.setattr(cli.evaluate.spaces, "PIXEL_REFERENCES", 40)
+    monkeypatch.setattr(commands.evaluate.spaces, "PIXEL_REFERENCES", 40)
     run = tmp_path / "run"
     gankit("train", "ns-digits", "--data", picture_folder, "--out", run, *SHORT)
     assert gankit("evaluate", run, "-n", 50).status == 0
@@ -573,7 +575,7 @@ def test_inception_weights_are_read_or_asked_for(gankit, done, monkeypatch, tmp_
     ],
 )
 def test_what_cannot_be_measured_is_one_line(gankit, done, quick_judge, flags, pieces):
-    classifier.train_and_cache("digits", progress=False)
+    classifiers.train_and_cache("digits", progress=False)
     refused(gankit("evaluate", done, "--quiet", *flags), *pieces)
     assert not (done / "evaluation.json").exists()
 
@@ -584,9 +586,9 @@ def test_processes_of_torchrun_share_an_evaluation_and_one_reports(gankit, done,
     script = tmp_path / "command.py"  # the command with the short training of this test's classifier
     script.write_text(
         "import sys\n"
-        "from gankit import classifier, cli\n"
-        "classifier.RECIPES['digits']['epochs'] = 1\n"
-        "sys.exit(cli.main())\n"
+        "from gankit import classifiers, commands\n"
+        "classifiers.RECIPES['digits']['epochs'] = 1\n"
+        "sys.exit(commands.main())\n"
     )
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     two = subprocess.run(
@@ -785,7 +787,7 @@ def test_a_disk_that_fills_up_leaves_a_run_that_goes_on(gankit, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     process = subprocess.run(
-        [sys.executable, "-m", "gankit.cli", *map(str, command)],
+        [sys.executable, "-m", "gankit", *map(str, command)],
         capture_output=True,
         text=True,
         preexec_fn=full_disk,
@@ -957,7 +959,7 @@ def test_samples_of_a_kept_step_are_those_of_a_run_that_ended_there(gankit, kept
 
 
 def test_real_images_are_looked_at_only_where_a_metric_needs_them(gankit, kept, quick_judge, monkeypatch):
-    classifier.train_and_cache("digits", progress=False)
+    classifiers.train_and_cache("digits", progress=False)
     asked = []
     reference = gk.metrics.reference
     monkeypatch.setattr(gk.metrics, "reference", lambda *a, **b: asked.append(a) or reference(*a, **b))
@@ -1010,7 +1012,7 @@ def test_a_classifier_of_own_pictures_is_written_and_used(gankit, tmp_path, quic
     refused(gankit("classifier", pictures), "there is no classifier", "--to FILE")
     refused(gankit("classifier", "digits", "--test", "x"), "--test goes with --to")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(classifier, "PICTURES", {**classifier.PICTURES, "batch_size": 8})
+        patch.setattr("gankit.classifiers.PICTURES", {**PICTURES, "batch_size": 8})
         outcome = gankit("classifier", pictures, "--to", file, "--epochs", 2, "--quiet")
     assert (outcome.status, outcome.out) == (0, f"{pictures}: test accuracy 100.00%, written to {file}\n")
     run = tmp_path / "run"
@@ -1069,7 +1071,7 @@ def test_the_commands_are_listed_with_examples_that_parse(gankit):
     examples = re.findall(r"^  gankit (.*?)  ", outcome.out, re.MULTILINE)
     assert len(examples) == 9
     for example in examples:
-        cli._parser().parse_args(example.split())
+        commands._parser().parse_args(example.split())
 
 
 def test_recipes_are_listed_and_shown(gankit):
@@ -1110,6 +1112,6 @@ def test_a_classifier_is_trained_and_kept(gankit, quick_judge):
     outcome = gankit("classifier", "digits", "--quiet")  # the device is "auto", as it is for most readers
     assert outcome.status == 0
     assert re.fullmatch(r"digits: test accuracy \d\d\.\d\d%\n", outcome.out)
-    assert classifier.load("digits").test_accuracy == pytest.approx(
+    assert classifiers.load("digits").test_accuracy == pytest.approx(
         float(outcome.out.split()[-1].rstrip("%")) / 100, abs=1e-4
     )

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from gankit import archives
-from gankit.data import NAMES, DataError, Dataset, cache_root, data_root, load
+from gankit.data import NAMES, DataError, Dataset, archives, cache_root, data_root, load
 
 # Hypothesis and torch start slowly on a busy machine; a deadline would test the machine.
 relaxed = settings(deadline=None, max_examples=60)

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gankit import models
-from gankit.ensemble import Ensemble, ReplicaAdam, lead_shape, pair
+from gankit.models.ensemble import Ensemble, lead_shape, pair
+from gankit.training.optimisers import ReplicaAdam
 
 FAMILIES = {
     "mlp": lambda seed: models.mlp((1, 8, 8), z_dim=5, depth=3, width=7, seed=seed),

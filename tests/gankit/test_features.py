@@ -12,11 +12,11 @@ from torch import nn
 from torch.utils.data import Dataset as TorchDataset
 
 import gankit as gk
-from gankit import classifier as classifiers
+from gankit import classifiers
 from gankit.data import DataError
 from gankit.metrics import features
+from gankit.metrics.entropies import inception_score
 from gankit.metrics.frechet import frechet_distance
-from gankit.metrics.inception import inception_score
 from gankit.metrics.kernel import kernel_distance
 
 
@@ -256,6 +256,6 @@ def test_without_torch_fidelity_the_extra_is_named(monkeypatch):
 
 
 def test_importing_gankit_imports_no_network_of_the_metrics():
-    code = "import sys, gankit.cli; print({'torch_fidelity', 'torchmetrics'} & set(sys.modules))"
+    code = "import sys, gankit.commands; print({'torch_fidelity', 'torchmetrics'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "set()\n"

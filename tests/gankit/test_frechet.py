@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
-from gankit import distributed
+from gankit import processes
 from gankit.metrics import frechet
 from gankit.metrics.frechet import FrechetStats, frechet_distance, frechet_from_stats
 
@@ -363,7 +363,7 @@ def test_files_that_are_damaged_or_something_else_are_refused(tmp_path):
 def gather_in_a_process(rank, world, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
     x = normal(50, 4, seed=24)
-    mine = x[distributed.share(50)] if rank < 2 else x[:0]
+    mine = x[processes.share(50)] if rank < 2 else x[:0]
     stats = FrechetStats.from_features(mine) if len(mine) else FrechetStats.empty(4)
     # The last process has no samples; the others have the shares of three.
     union = stats.all_processes()

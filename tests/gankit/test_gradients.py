@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gankit.gradients import averaged, gradient_norm, unit_gradient
+from gankit.training.gradients import averaged, gradient_norm, unit_gradient
 
 LEADS = [(), (3,)]
 

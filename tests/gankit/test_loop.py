@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gankit as gk
-from gankit.loop import Diverged, Schedule, stop_if_diverged
 from gankit.training import Diverged as FromTraining
+from gankit.training.loop import Diverged, Schedule, stop_if_diverged
 
 BAD = st.sampled_from([math.nan, math.inf, -math.inf])
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.func import grad
 
 import gankit as gk
-from gankit import losses as L
-from gankit.losses import losses, per_replica, unit_rescaling
+from gankit.game import losses as L
+from gankit.game.losses import losses, per_replica, unit_rescaling
 
 
 def printed(name: str):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from gankit.metrics import distances, neighbours
+from gankit.metrics import neighbour_search, neighbours
 from gankit.metrics.neighbours import density_coverage, prdc, precision_recall
 
 # Hypothesis and torch start slowly on a busy machine; a deadline would test the machine.
@@ -53,7 +53,7 @@ def assert_equal(result, expected):
 
 @pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def product_type(request, monkeypatch):
-    monkeypatch.setattr(distances, "product_type", lambda d, device: request.param)
+    monkeypatch.setattr(neighbour_search, "product_type", lambda d, device: request.param)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_clusters_closer_than_rounding_count_as_in_the_definition(seed, width, m
         for _ in range(2)
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(distances, "product_type", lambda d, device: torch.bfloat16)
+        patch.setattr(neighbour_search, "product_type", lambda d, device: torch.bfloat16)
         assert_equal(prdc(real, fake, k), by_definition(real, fake, k))
 
 
@@ -191,7 +191,7 @@ def test_memory_and_type_of_products_change_nothing(kind, product_type):
             real = real * (3 * real[:, :1]).exp()
     expected = by_definition(real, fake, 4)
     assert_equal(prdc(real, fake, 4), expected)
-    least = distances.least_tile_bytes(6) + neighbours._least(4, real, fake)
+    least = neighbour_search.least_tile_bytes(6) + neighbours._least(4, real, fake)
     assert_equal(prdc(real, fake, 4, max_bytes=least), expected)
     with pytest.MonkeyPatch.context() as patch:
         # No sparse products; room for few pairs, so that they have to be sorted out again and again.
@@ -205,7 +205,7 @@ def test_products_that_round_their_arguments_change_nothing():
     expected = by_definition(real, fake, 5)
     torch.set_float32_matmul_precision("medium")
     try:
-        assert distances.prepare(real)[0].slack > 1e-3
+        assert neighbour_search.prepare(real)[0].slack > 1e-3
         assert_equal(prdc(real, fake), expected)
     finally:
         torch.set_float32_matmul_precision("highest")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import gankit as gk
-from gankit.penalties import R1, ClipWeights, Dragan, Orthogonal, WganGP
+from gankit.game.penalties import R1, ClipWeights, Dragan, Orthogonal, WganGP
 
 DIGITS = gk.data.load("digits")
 

@@ -10,7 +10,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 
-from gankit import losses, plotting
+from gankit import plotting
+from gankit.game.losses import losses
 
 
 @pytest.fixture

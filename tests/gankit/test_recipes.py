@@ -9,12 +9,11 @@ import torch
 from torch import nn
 
 import gankit as gk
-from gankit import cost
 from gankit.data import DataError
-from gankit.ensemble import StackedLinear
+from gankit.game.penalties import R1, WganGP
 from gankit.models.blocks import SelfAttention
-from gankit.penalties import R1, WganGP
-from gankit.recipes import MODELS, Recipe, from_dict, recipes
+from gankit.models.ensemble import StackedLinear
+from gankit.recipes import MODELS, Recipe, from_dict, operations, recipes
 
 EMBEDDED = ("digits", "ring", "spiral")
 
@@ -101,7 +100,7 @@ def test_a_row_with_a_leak_differs_from_the_row_it_is_compared_with_by_the_leak_
     ],
 )
 def test_recipes_have_the_papers_networks(name, parameters):
-    shape, n_classes = cost.sample_shape(recipes[name])
+    shape, n_classes = operations.sample_shape(recipes[name])
     with torch.device("meta"):
         networks = recipes[name].networks(shape, 0, n_classes)
     assert tuple(sum(p.numel() for p in net.parameters()) for net in networks) == parameters
@@ -129,7 +128,7 @@ def test_a_recipe_takes_a_step(name, monkeypatch):
             return load(of, **settings)
         except DataError:
             assert of not in EMBEDDED
-            shape, _ = cost.sample_shape(recipes[name])
+            shape, _ = operations.sample_shape(recipes[name])
             generator = torch.Generator().manual_seed(0)
             images = torch.randint(0, 256, (20, *shape), generator=generator, dtype=torch.uint8)
             return gk.data.Dataset(of, images, torch.arange(20) % 10, tuple("0123456789"))

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import gankit as gk
 from gankit import models
-from gankit.ensemble import pair
+from gankit.game.penalties import WganGP
 from gankit.models import blocks
 from gankit.models.blocks import (
     BatchNorm2d,
@@ -20,10 +20,10 @@ from gankit.models.blocks import (
     orthogonal,
     residual_glorot,
 )
+from gankit.models.ensemble import pair
 from gankit.models.resnet import SNGAN, class_norm
 from gankit.models.spectral import SNConv2d, SNEmbedding, SNLinear
-from gankit.penalties import WganGP
-from gankit.sampling import Streams
+from gankit.streams import Streams
 
 
 def count(net: nn.Module) -> int:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 import gankit as gk
 from gankit import models
-from gankit.ensemble import Ensemble
+from gankit.models.ensemble import Ensemble
 from gankit.models.spectral import SNConv2d, SNEmbedding, SNLinear, leading_vectors
-from gankit.teacher import EMA, Teacher
+from gankit.training.average import EMA, Teacher
 
 
 def layers(net: nn.Module) -> dict[str, nn.Module]:

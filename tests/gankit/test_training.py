@@ -9,13 +9,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import gankit as gk
-from gankit import checkpoints
-from gankit.checkpoints import CheckpointError
 from gankit.device import pick_device, threads_for
-from gankit.gradients import gradient_norm
-from gankit.optim import descend
-from gankit.penalties import R1, ClipWeights, Orthogonal, WganGP
-from gankit.training import Diverged
+from gankit.game.penalties import R1, ClipWeights, Orthogonal, WganGP
+from gankit.training import Diverged, checkpoints
+from gankit.training.checkpoints import CheckpointError
+from gankit.training.gradients import gradient_norm
+from gankit.training.optimisers import descend
 
 DIGITS = gk.data.load("digits")
 RING = gk.data.load("ring", n=2000)
@@ -460,7 +459,7 @@ def test_networks_hand_on_feature_maps_with_channels_innermost():
 
 def test_the_layout_changes_no_value(monkeypatch):
     ours = fit(trainer(nets=residual()), 3)
-    monkeypatch.setattr("gankit.training.channels_last", lambda net: net)
+    monkeypatch.setattr("gankit.training.trainer.channels_last", lambda net: net)
     plain = fit(trainer(nets=residual()), 3)
     assert any(
         p.stride() != q.stride() for p, q in zip(ours.G.parameters(), plain.G.parameters(), strict=True)
@@ -473,7 +472,7 @@ def test_the_layout_changes_no_value(monkeypatch):
 def test_a_checkpoint_of_another_layout_goes_on_alike(tmp_path, monkeypatch, optimizer):
     settings = {"nets": residual(), "g_optimizer": optimizer, "d_optimizer": optimizer}
     with monkeypatch.context() as patched:
-        patched.setattr("gankit.training.channels_last", lambda net: net)
+        patched.setattr("gankit.training.trainer.channels_last", lambda net: net)
         plain = fit(trainer(**settings), 3)
         plain.save(tmp_path / "checkpoint.pt")
     resumed = trainer(**settings | {"nets": residual()}).load(tmp_path / "checkpoint.pt")

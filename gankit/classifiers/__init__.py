@@ -1,0 +1,37 @@
+"""Judges: classifiers of the book's data, trained once and then cached."""
+
+from gankit.classifiers.networks import Classifier, ResidualClassifier, Stacked
+from gankit.classifiers.training import (
+    PICTURES,
+    RECIPES,
+    cache_path,
+    class_frequencies,
+    compute_features,
+    flip_and_shift,
+    hold_out,
+    load,
+    predict,
+    read,
+    train,
+    train_and_cache,
+    write,
+)
+
+__all__ = [
+    "PICTURES",
+    "RECIPES",
+    "Classifier",
+    "ResidualClassifier",
+    "Stacked",
+    "cache_path",
+    "class_frequencies",
+    "compute_features",
+    "flip_and_shift",
+    "hold_out",
+    "load",
+    "predict",
+    "read",
+    "train",
+    "train_and_cache",
+    "write",
+]

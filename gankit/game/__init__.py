@@ -1,0 +1,1 @@
+"""What is played: costs, penalties and the leak."""

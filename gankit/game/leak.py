@@ -1,0 +1,151 @@
+"""LeakyEMA: part of what D takes for real comes from a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gankit.device import PRECISIONS, autocast
+from gankit.models.ensemble import lead_shape
+from gankit.models.sampling import generate, score
+from gankit.streams import Streams
+
+SOURCES = ("sync", "async-noise", "async-model", "generator", "most-realistic")
+
+
+@dataclass(frozen=True, eq=False)
+class Leak:
+    """Which part of the real minibatch is replaced by generated samples (LeakyEMA, equations 3 and 4).
+
+    Attributes:
+        beta: share of real samples replaced, in [0, 1]; 0.5 is the paper's choice and 1 collapsed in its runs.
+            `round(beta N)` samples of a minibatch of N are replaced. A tuple gives one share per replica.
+        start: generator step N at which leaking begins. A tuple gives one step per replica.
+        source: where the replacements come from (section 4.1):
+            `sync`, the teacher, on the z of the minibatch's own fakes;
+            `async-noise`, the teacher, on fresh z;
+            `async-model`, a fixed generator given as `model`, on the z of the fakes;
+            `generator`, the current generator, on fresh z;
+            `most-realistic`, of N samples of the current generator on fresh z, those that D scores highest.
+        model: the fixed generator of `async-model`.
+        precision: "bfloat16" generates the replacements in that precision also where the run is in float32: on
+            processors that multiply it natively, they then cost half. They are rounded to 8 bits, about as 8-bit
+            pictures are. None generates them in the precision of the run.
+
+    Raises:
+        ValueError: if a value is out of range, or `model` and `source` do not fit together.
+    """
+
+    beta: float | Sequence[float]
+    start: int | Sequence[int] = 0
+    source: str = "sync"
+    model: nn.Module | None = None
+    precision: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision is not None and self.precision not in PRECISIONS:
+            raise ValueError(
+                f"precision must be one of {', '.join(PRECISIONS)} or None, got {self.precision!r}"
+            )
+        for beta in _listed(self.beta):
+            if not 0 <= beta <= 1:
+                raise ValueError(
+                    f"beta is the share of real samples replaced and must lie in [0, 1], got {beta}"
+                )
+        for start in _listed(self.start):
+            if start < 0:
+                raise ValueError(f"start must be a generator step of at least 0, got {start}")
+        if self.source not in SOURCES:
+            raise ValueError(f"source must be one of {', '.join(SOURCES)}, got {self.source!r}")
+        if (self.model is not None) != (self.source == "async-model"):
+            raise ValueError(
+                f"model goes with source='async-model' and only with it, got source={self.source!r} "
+                f"{'with' if self.model is not None else 'without'} a model"
+            )
+
+    def replaced(self, step: int, batch_size: int, lead: tuple[int, ...] = ()) -> list[int]:
+        """How many samples of a minibatch are replaced at `step`, for each replica (one number without `lead`).
+
+        Raises:
+            ValueError: if `beta` or `start` does not have one value per replica.
+        """
+        rows = lead[0] if lead else 1
+        betas, starts = _rows("beta", self.beta, rows), _rows("start", self.start, rows)
+        return [
+            round(beta * batch_size) if step >= start else 0
+            for beta, start in zip(betas, starts, strict=True)
+        ]
+
+
+@torch.no_grad()
+def leak_batch(
+    leak: Leak,
+    step: int,
+    real: Tensor,
+    real_labels: Tensor | None,
+    z: Tensor,
+    z_labels: Tensor | None,
+    G: nn.Module,
+    teacher: nn.Module,
+    D: nn.Module,
+    streams: Streams,
+) -> tuple[Tensor, Tensor | None]:
+    """Replace the first samples of a real minibatch as `leak` says; a label stays with its image.
+
+    Args:
+        leak: how many, since when, from where.
+        step: the current generator step.
+        real: `[*lead, N, *shape]`; real_labels: int64 `[*lead, N]` or None.
+        z: latents of the minibatch's fakes, `[*lead, N, z_dim]`; z_labels: their labels or None.
+        G, teacher, D: the networks, `teacher` the averaged generator; `streams` gives fresh z where the
+            source asks for it.
+
+    Returns:
+        (real, real_labels) of the same shapes, new tensors where anything was replaced.
+    """
+    lead = lead_shape(G)
+    dim, n = len(lead), real.shape[len(lead)]
+    counts = leak.replaced(step, n, lead)
+    k = max(counts)
+    if k == 0:
+        return real, real_labels
+    source = {"async-model": leak.model, "generator": G, "most-realistic": G}.get(leak.source, teacher)
+    if leak.source in ("sync", "async-model"):
+        z, labels = z.narrow(dim, 0, k), None if z_labels is None else z_labels.narrow(dim, 0, k)
+    else:
+        fresh = n if leak.source == "most-realistic" else k
+        z = streams.normal(fresh, z.shape[-1])
+        labels = None if z_labels is None else streams.integers(G.n_classes, fresh)
+    with autocast(real.device, leak.precision) if leak.precision else nullcontext():
+        taught = generate(source, z, labels).to(real.dtype)
+    if leak.source == "most-realistic":
+        best = score(D, taught, labels).topk(k, dim).indices
+        taught = torch.take_along_dim(taught, best.reshape(*best.shape, *[1] * (taught.ndim - dim - 1)), dim)
+        labels = None if labels is None else labels.gather(dim, best)
+    if min(counts) < k:  # replicas replace different numbers: keep the real sample past each one's count
+        keep = torch.arange(k, device=real.device) >= torch.tensor(counts, device=real.device)[:, None]
+        shaped = keep.reshape(*keep.shape, *[1] * (real.ndim - dim - 1))
+        taught = torch.where(shaped, real.narrow(dim, 0, k), taught)
+        if labels is not None:
+            labels = torch.where(keep, real_labels.narrow(dim, 0, k), labels)
+    mixed = torch.cat([taught, real.narrow(dim, k, n - k)], dim)
+    if labels is None:
+        return mixed, real_labels
+    return mixed, torch.cat([labels, real_labels.narrow(dim, k, n - k)], dim)
+
+
+def _listed(value: float | Sequence[float]) -> Sequence[float]:
+    return [value] if isinstance(value, int | float) else list(value)
+
+
+def _rows(name: str, value: float | Sequence[float], rows: int) -> Sequence[float]:
+    values = _listed(value)
+    if isinstance(value, int | float):
+        return values * rows
+    if len(values) != rows:
+        raise ValueError(f"{name} must be one value or one per replica ({rows}), got {len(values)}")
+    return values

@@ -1,0 +1,187 @@
+"""Penalties and projections: callables that a `Trainer` adds to a step.
+
+*Penalties of the discriminator's slope* are called as `penalty(score, real, fake, streams)` and return one number per
+replica, `[...]`:
+
+* `score` maps samples `[..., N, *shape]` to logits `[..., N]` (labels, where there are any, are bound in it);
+* `real` and `fake` are the minibatch, `[..., N, *shape]`, without gradient;
+* `streams` gives random numbers that depend on the replica's seed alone.
+
+Each sample's gradient is exact because a logit depends on its own sample only. That fails for a discriminator
+with batch normalisation, where a penalty of this kind has no clear meaning (Gulrajani et al. 2017, section 4). Slopes
+are computed in float32, also where the rest of a step runs in lower precision.
+
+*Penalties of the weights* are called as `penalty(network)` and return `[...]`; *projections* are called as
+`projection(network)` after a step and change the weights in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gankit.models.ensemble import Ensemble, lead_shape
+from gankit.streams import Streams
+
+Score = Callable[[Tensor], Tensor]
+Penalty = Callable[[Score, Tensor, Tensor, Streams], Tensor]
+WeightPenalty = Callable[[nn.Module], Tensor]
+Projection = Callable[[nn.Module], None]
+
+
+@dataclass(frozen=True)
+class R1:
+    """gamma / 2 times the mean squared gradient norm on real samples (zero-centred penalty).
+
+    Attributes:
+        gamma: strength, at least 0; in an ensemble also a tuple, one number per replica.
+
+    Source: Mescheder, Geiger and Nowozin 2018, equation 9.
+    """
+
+    gamma: float | tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for value in [self.gamma] if isinstance(self.gamma, int | float) else self.gamma:
+            _check_strength("gamma", value)
+
+    def __call__(self, score: Score, real: Tensor, fake: Tensor, streams: Streams) -> Tensor:
+        penalty = _squared_slope(score, real).mean(-1) / 2
+        return penalty * torch.as_tensor(self.gamma, dtype=penalty.dtype, device=penalty.device)
+
+
+@dataclass(frozen=True)
+class WganGP:
+    """weight times the mean of (|gradient| - 1)^2 at random points between real and fake samples.
+
+    Attributes:
+        weight: strength lambda, at least 0 (10 in the paper).
+
+    Source: Gulrajani et al. 2017, equation 3.
+    """
+
+    weight: float = 10.0
+
+    def __post_init__(self) -> None:
+        _check_strength("weight", self.weight)
+
+    def __call__(self, score: Score, real: Tensor, fake: Tensor, streams: Streams) -> Tensor:
+        u = streams.uniform(real.shape[len(streams.lead)]).to(real)
+        between = torch.lerp(fake, real, u.reshape(*u.shape, *[1] * (real.ndim - u.ndim)))
+        return self.weight * (_slope(score, between) - 1).square().mean(-1)
+
+
+@dataclass(frozen=True)
+class Dragan:
+    """weight times the mean of (|gradient| - 1)^2 at real samples with noise on them.
+
+    The noise of each value is uniform in [0, spread s), where s is the standard deviation of all values of the
+    minibatch, as in the authors' programme; their text has Gaussian noise.
+
+    Attributes:
+        weight: strength lambda, at least 0 (10 in the paper).
+        spread: size of the noise, above 0, in standard deviations of the data.
+
+    Source: Kodali et al. 2017, "On convergence and stability of GANs", algorithm 1.
+    """
+
+    weight: float = 10.0
+    spread: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check_strength("weight", self.weight)
+        if not 0 < self.spread < float("inf"):
+            raise ValueError(f"spread must be above 0 and finite, got {self.spread}")
+
+    def __call__(self, score: Score, real: Tensor, fake: Tensor, streams: Streams) -> Tensor:
+        lead = len(streams.lead)
+        deviation = real.flatten(lead).std(-1)
+        noise = streams.uniform(*real.shape[lead:]).to(real)
+        near = real + self.spread * deviation.reshape(*streams.lead, *[1] * (real.ndim - lead)) * noise
+        return self.weight * (_slope(score, near) - 1).square().mean(-1)
+
+
+@dataclass(frozen=True)
+class Orthogonal:
+    """weight times the sum over weight matrices of the squared inner products of different rows.
+
+    A convolution's kernel counts as a matrix with one row per filter. Rows may have any length, unlike in plain
+    orthogonal regularisation, so a network keeps its scale. Embeddings and biases are left alone.
+
+    Attributes:
+        weight: strength beta, at least 0 (1e-4 in the paper).
+
+    Source: Brock, Donahue and Simonyan 2019, equation 3.
+    """
+
+    weight: float = 1e-4
+
+    def __post_init__(self) -> None:
+        _check_strength("weight", self.weight)
+
+    def __call__(self, network: nn.Module) -> Tensor:
+        lead = lead_shape(network)
+        total = torch.zeros(lead, device=next(network.parameters()).device)
+        for matrix in _matrices(network):
+            rows = matrix.flatten(len(lead) + 1).float()
+            products = rows @ rows.mT
+            total = total + (products - torch.diag_embed(products.diagonal(0, -2, -1))).square().sum((-2, -1))
+        return self.weight * total
+
+
+@dataclass(frozen=True)
+class ClipWeights:
+    """Clips every parameter to [-limit, limit]: the first WGAN's way to a Lipschitz critic.
+
+    Attributes:
+        limit: above 0 (0.01 in the paper).
+
+    Source: Arjovsky, Chintala and Bottou 2017, algorithm 1.
+    """
+
+    limit: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not 0 < self.limit < float("inf"):
+            raise ValueError(f"limit must be above 0 and finite, got {self.limit}")
+
+    @torch.no_grad()
+    def __call__(self, network: nn.Module) -> None:
+        torch._foreach_clamp_min_(list(network.parameters()), -self.limit)
+        torch._foreach_clamp_max_(list(network.parameters()), self.limit)
+
+
+def _matrices(network: nn.Module) -> Iterator[Tensor]:
+    """Parameters with rows and columns behind the replicas' dimension, those of embeddings excepted."""
+    # A stacked network has its template's parameters in the template's order, and none of its layers.
+    plain = network.template if isinstance(network, Ensemble) else network
+    embeddings = {
+        p for layer in plain.modules() if isinstance(layer, nn.Embedding) for p in layer.parameters()
+    }
+    for p, in_plain in zip(network.parameters(), plain.parameters(), strict=True):
+        if in_plain.ndim >= 2 and in_plain not in embeddings:
+            yield p
+
+
+def _slope(score: Score, x: Tensor) -> Tensor:
+    """|df/dx| for each sample: x `[..., N, *shape]` -> `[..., N]`, differentiable also where it is 0."""
+    squared = _squared_slope(score, x)
+    # sqrt has an infinite slope at zero; adding the smallest normal number keeps 0 * inf out of the step.
+    return (squared + torch.finfo(squared.dtype).tiny).sqrt()
+
+
+def _squared_slope(score: Score, x: Tensor) -> Tensor:
+    """|df/dx|^2 for each sample: x `[..., N, *shape]` -> `[..., N]`, differentiable in D's parameters."""
+    x = x.detach().requires_grad_()
+    with torch.autocast(x.device.type, enabled=False):
+        logits = score(x)
+        (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+    return gradient.square().flatten(logits.ndim).sum(-1) if x.ndim > logits.ndim else gradient.square()
+
+
+def _check_strength(name: str, value: float) -> None:
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{name} is the penalty's strength and must be at least 0 and finite, got {value}")

@@ -1,0 +1,206 @@
+"""Samples from a generator, and scores from a discriminator."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gankit.models.ensemble import layers_of, lead_shape
+from gankit.streams import Streams
+
+
+def generate(G: nn.Module, z: Tensor, labels: Tensor | None = None) -> Tensor:
+    """G(z), or G(z, labels) for a conditional generator; z is cast to the type of G's parameters."""
+    z = z.to(next(G.parameters()).dtype)
+    return G(z, labels) if getattr(G, "n_classes", 0) else G(z)
+
+
+def score(D: nn.Module, x: Tensor, labels: Tensor | None = None) -> Tensor:
+    """D(x), or D(x, labels) for a conditional discriminator."""
+    return D(x, labels) if getattr(D, "n_classes", 0) else D(x)
+
+
+def truncated_normal(streams: Streams, truncation: float, *shape: int) -> Tensor:
+    """Normal numbers conditioned on |z| <= truncation, `[*lead, *shape]`, float32.
+
+    Drawn by inverting the cumulative distribution, so every number costs the same however narrow the
+    interval; the usual redraw-until-inside has the same distribution.
+
+    Args:
+        streams: source of uniform numbers.
+        truncation: largest absolute value, above 0. Small values trade diversity for quality.
+        shape: what one replica gets.
+
+    Raises:
+        ValueError: if `truncation` is not positive.
+
+    Source: Brock, Donahue and Simonyan 2019, section 3.1 (the truncation trick).
+    """
+    if not truncation > 0:
+        raise ValueError(f"truncation is the largest |z| and must be above 0, got {truncation}")
+    limit = torch.special.ndtr(torch.tensor(float(truncation), dtype=torch.float64)).item()
+    u = streams.uniform(*shape).double().clamp(2**-25, 1 - 2**-25)
+    z = torch.special.ndtri(1 - limit + u * (2 * limit - 1))
+    return z.float().clamp(-truncation, truncation)
+
+
+@torch.no_grad()
+def standing_statistics(
+    G: nn.Module,
+    *,
+    batches: int = 100,
+    batch_size: int = 64,
+    seed: int = 0,
+    truncation: float | None = None,
+) -> nn.Module:
+    """A copy of G whose batch normalisation, in evaluation, uses statistics of this very network's activations.
+
+    The running statistics that training leaves lag behind the weights; an averaged generator (`Teacher`) has copies of
+    another network's; and truncated z have activations that neither has seen. Here every layer's mean and variance
+    are averaged, with equal weights, over `batches` forward passes. A network without batch normalisation is only
+    copied.
+
+    Args:
+        G: a generator, `run.teacher.net` for example, or an ensemble.
+        batches: number of forward passes, at least 1 (typically 100 in the paper).
+        batch_size: samples in each, of each replica, at least 2.
+        seed: of z and of the labels, which are drawn uniformly.
+        truncation: largest |z|, which should be that of the samples to come (`sample`); None for none.
+
+    Returns:
+        The copy, in evaluation mode, on G's device. G stays as it is.
+
+    Raises:
+        ValueError: if `batches` is below 1 or `batch_size` below 2.
+
+    Source: Brock, Donahue and Simonyan 2019, appendix C ("standing statistics").
+    """
+    if batches < 1 or batch_size < 2:
+        raise ValueError(
+            f"batches must be at least 1 and batch_size at least 2, got {batches} and {batch_size}"
+        )
+    net = copy.deepcopy(G).eval()
+    norms = [m for m in layers_of(net) if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    lead = lead_shape(net)
+    streams = Streams(
+        [seed] * (lead[0] if lead else 1), lead, next(net.parameters()).device, "standing statistics"
+    )
+    n_classes = getattr(net, "n_classes", 0)
+    for k in range(1, batches + 1 if norms else 1):
+        # A layer in training mode moves its statistics towards the batch's by `momentum`. By 1/k makes the mean of k.
+        for norm in norms:
+            norm.train()
+            norm.momentum = 1 / k
+        shape = (batch_size, net.z_dim)
+        z = streams.normal(*shape) if truncation is None else truncated_normal(streams, truncation, *shape)
+        generate(net, z, streams.integers(n_classes, batch_size) if n_classes else None)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return net.eval()
+
+
+@torch.no_grad()
+def sample(
+    G: nn.Module,
+    n: int,
+    *,
+    seed: int = 0,
+    labels: Tensor | None = None,
+    truncation: float | None = None,
+    batch_size: int = 1000,
+) -> Tensor:
+    """Generate n samples, in evaluation mode (batch norm uses its running statistics).
+
+    Args:
+        G: a generator or an ensemble of S of them. Replicas get the same z.
+        n: number of samples per replica, at least 1.
+        seed: seed of z (and of the labels, where none are given).
+        labels: int64 `[n]` for a conditional generator; drawn uniformly when None.
+        truncation: largest |z| (`truncated_normal`); None draws from the whole normal distribution.
+        batch_size: samples generated at a time. It does not change the result for networks without batch
+            statistics, up to rounding.
+
+    Returns:
+        `[n, *shape]`, or `[S, n, *shape]` for an ensemble, on the generator's device.
+
+    Raises:
+        ValueError: if n or batch_size is below 1, or `labels` does not hold n labels.
+    """
+    parts = Sampler(G, seed, labels, truncation).batches(n, batch_size)
+    return torch.cat([images for images, _ in parts], len(lead_shape(G)))
+
+
+@dataclass(frozen=True, eq=False)
+class Sampler:
+    """The samples that `sample` draws, batch by batch: many do not fit in memory, and processes share them out.
+
+    All batches come from one stream of z, so the samples are the same however many processes make them.
+
+    Attributes:
+        G, seed, labels, truncation: as for `sample`.
+    """
+
+    G: nn.Module
+    seed: int = 0
+    labels: Tensor | None = None
+    truncation: float | None = None
+
+    def __call__(self, n: int) -> Tensor:
+        """n samples at once: `sample`."""
+        return sample(self.G, n, seed=self.seed, labels=self.labels, truncation=self.truncation)
+
+    @torch.no_grad()
+    def batches(
+        self, n: int, batch_size: int = 1000, part: slice = slice(None)
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """n samples in batches.
+
+        Args:
+            n: number of samples per replica, at least 1.
+            batch_size: samples in each batch; the last may be smaller.
+            part: which of the `ceil(n / batch_size)` batches to make.
+
+        Yields:
+            Samples `[*lead, batch_size, *shape]`, and the labels `[*lead, batch_size]` that a conditional generator
+            was given, or None.
+
+        Raises:
+            ValueError: if n or batch_size is below 1, or `labels` does not hold n labels.
+        """
+        if n < 1 or batch_size < 1:
+            raise ValueError(f"n and batch_size must be at least 1, got {n} and {batch_size}")
+        if self.labels is not None and self.labels.shape != (n,):
+            raise ValueError(f"labels must have shape ({n},), one per sample, got {tuple(self.labels.shape)}")
+        lead = lead_shape(self.G)
+        dim = len(lead)
+        device = next(self.G.parameters()).device
+        streams = Streams([self.seed] * (lead[0] if lead else 1), lead, device, name="sample")
+        # All z at once, so that the samples depend neither on batch_size nor on part.
+        z = (
+            streams.normal(n, self.G.z_dim)
+            if self.truncation is None
+            else truncated_normal(streams, self.truncation, n, self.G.z_dim)
+        )
+        n_classes = getattr(self.G, "n_classes", 0)
+        y = None
+        if n_classes:
+            y = (
+                streams.integers(n_classes, n)
+                if self.labels is None
+                else self.labels.to(device).expand(*lead, n)
+            )
+        for start in range(0, n, batch_size)[part]:
+            length = min(batch_size, n - start)
+            labels = None if y is None else y.narrow(dim, start, length)
+            was_training = self.G.training
+            self.G.eval()
+            try:
+                images = generate(self.G, z.narrow(dim, start, length), labels)
+            finally:
+                self.G.train(was_training)
+            yield images, labels

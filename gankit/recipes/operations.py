@@ -1,0 +1,167 @@
+"""What a recipe costs, before it is run: its operations, counted, and the time they would take, estimated.
+
+The networks are built and stepped with PyTorch's fake and meta tensors, which have shapes and no numbers: that takes
+no memory and no data. Counted are the products and sums of matrix products and convolutions, forwards and backwards,
+with the formulas of `torch.utils.flop_counter`; everything else is small beside them in a large network. The book's
+chapter on ImageNet predicts the same number on paper, from the forward passes of one image.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from gankit.game.losses import losses
+from gankit.models.sampling import generate, score
+from gankit.recipes.recipe import Recipe
+
+GPU = "one NVIDIA A100"
+RATE = 40e12
+"""Operations per second that a training step is assumed to reach there: a quarter of the 156e12 that its tensor cores
+can do in TF32, as NVIDIA states it. An assumption, not a measurement."""
+LAUNCH = 3e-3
+"""Seconds that one pass of a network forwards and back is assumed to take at least, however small it is."""
+
+SHAPES: dict[str, tuple[tuple[int, ...], int]] = {
+    "digits": ((1, 8, 8), 10),
+    "stacked-digits": ((3, 8, 8), 1000),
+    "mnist": ((1, 28, 28), 10),
+    "fashion-mnist": ((1, 28, 28), 10),
+    "stacked-mnist": ((3, 28, 28), 1000),
+    "cifar10": ((3, 32, 32), 10),
+    "ring": ((2,), 8),
+    "spiral": ((2,), 12),
+    "gaussian": ((2,), 1),
+}
+"""Shape of a sample and number of classes of the data sets that `gankit.data.load` knows by name."""
+PATH_CLASSES = 1000  # of a folder; it does not matter to the count
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run costs.
+
+    Attributes:
+        step: floating-point operations of a generator step and the discriminator steps before it.
+        total: of all steps.
+        hours: estimated on `GPU`, at `RATE` and not below `LAUNCH` per pass.
+    """
+
+    step: float
+    total: float
+    hours: float
+
+
+def of_recipe(recipe: Recipe) -> Cost:
+    """Count the operations of a recipe and estimate its time.
+
+    Raises:
+        ValueError: the size of its pictures is unknown, or its networks cannot be built for it.
+    """
+    # Only what the count depends on, so that recipes of the same networks are counted once.
+    matters = ("model", "size", "z_dim", "y_dim", "depth", "width", "d_depth", "batch_size")
+    matters += ("r1", "wgan_gp", "dragan", "orthogonal")
+    sample_shape(recipe)  # names a path whose size is unknown
+    data = recipe.data if recipe.data in SHAPES else "path"
+    key = Recipe("", "", data=data, **{name: getattr(recipe, name) for name in matters})
+    discriminator, generator = _operations(key)
+    per_minibatch = recipe.n_dis * discriminator + generator
+    total = recipe.steps * per_minibatch
+    if taught := round(recipe.leak_beta * recipe.batch_size):
+        leaking = max(0, recipe.steps - recipe.leak_start)
+        total += leaking * recipe.n_dis * _teaching(dataclasses.replace(key, batch_size=taught))
+    total *= recipe.accumulate
+    passes = recipe.steps * recipe.accumulate * (recipe.n_dis + 1)
+    return Cost(total / recipe.steps, total, max(total / RATE, passes * LAUNCH) / 3600)
+
+
+@lru_cache
+def _operations(recipe: Recipe) -> tuple[float, float]:
+    """Operations of one minibatch: of a discriminator step, of a generator step."""
+    shape, n_classes = sample_shape(recipe)
+    loss, n = losses[recipe.loss], recipe.batch_size
+    # Both kinds of tensor have no numbers. Meta ones are several times faster to count with; fake ones claim to be on
+    # a CPU, which the penalties' autocast asks for.
+    with FakeTensorMode() if recipe.penalties() else torch.device("meta"):
+        G, D = recipe.networks(shape, 0, n_classes)
+        z, real = torch.empty(n, G.z_dim), torch.empty(n, *shape)
+        labels = torch.empty(n, dtype=torch.int64)
+
+        with _Operations() as d_count:  # `Trainer.d_gradient`
+            with torch.no_grad():
+                fake = generate(G, z, labels)
+            logits = score(D, torch.cat([real, fake]), torch.cat([labels, labels]))
+            cost = loss.d_loss(*logits.split(n))
+            for penalty in recipe.penalties():
+                cost = cost + penalty(lambda x: score(D, x, labels), real, fake, _Streams())
+            torch.autograd.grad(cost, list(D.parameters()), allow_unused=True)
+        with _Operations() as g_count:  # `Trainer.g_gradient`
+            cost = loss.g_loss(score(D, generate(G, z, labels), labels))
+            for penalty in recipe.g_penalties():
+                cost = cost + penalty(G)
+            torch.autograd.grad(cost, list(G.parameters()), allow_unused=True)
+    return float(d_count.total), float(g_count.total)
+
+
+@lru_cache
+def _teaching(recipe: Recipe) -> float:
+    """Operations of a minibatch from the teacher.
+
+    They are not in proportion to its size: a spectrally normalised network in evaluation computes the singular values
+    of its weights in each pass, however many samples it makes.
+    """
+    shape, n_classes = sample_shape(recipe)
+    with torch.device("meta"):
+        G = recipe.networks(shape, 0, n_classes)[0].eval()
+        z, labels = torch.empty(recipe.batch_size, G.z_dim), torch.empty(recipe.batch_size, dtype=torch.int64)
+        with _Operations() as count, torch.no_grad():
+            generate(G, z, labels)
+    return float(count.total)
+
+
+def sample_shape(recipe: Recipe) -> tuple[tuple[int, ...], int]:
+    """Shape of a sample of the recipe's data, and number of classes, without reading them.
+
+    Raises:
+        ValueError: the data are a path, and the recipe does not say to which size they are brought.
+    """
+    if recipe.data in SHAPES:
+        shape, n_classes = SHAPES[recipe.data]
+        return (shape if recipe.size is None else (shape[0], recipe.size, recipe.size)), n_classes
+    if recipe.size is None:
+        raise ValueError(f"the size of the pictures in {recipe.data} is not known: give size")
+    return (3, recipe.size, recipe.size), PATH_CLASSES
+
+
+class _Operations(TorchDispatchMode):
+    """Adds up what `torch.utils.flop_counter` knows of each operator.
+
+    Its own `FlopCounterMode` also attributes them to modules, and cannot do that inside a gradient's gradient.
+    """
+
+    total = 0
+
+    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = operator(*args, **(kwargs or {}))
+        if (count := flop_registry.get(operator.overloadpacket)) is not None:
+            self.total += count(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+class _Streams:
+    """Stands in for `gankit.streams.Streams` where numbers do not matter."""
+
+    lead = ()
+
+    def uniform(self, *shape: int) -> torch.Tensor:
+        return torch.empty(shape)
+
+    def normal(self, *shape: int) -> torch.Tensor:
+        return torch.empty(shape)

@@ -1,0 +1,49 @@
+"""Learning curves of a run's folder: what it logged, and what was measured of its kept checkpoints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from gankit.training.checkpoints import CheckpointError
+
+CURVE = "curve.json"
+"""Where `gankit evaluate --curve` writes what it measured of the kept checkpoints."""
+
+
+def read_curves(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The learning curves of a run: what it logged, and what was measured of its kept checkpoints afterwards.
+
+    Args:
+        folder: of the run.
+
+    Returns:
+        Name -> generator steps `[T]` and values `[T, S]`, S = 1 for a plain run.
+
+    Raises:
+        CheckpointError: the folder holds no log, or a damaged one; the message says where.
+    """
+    path = folder / "log.jsonl"
+    if not path.is_file():
+        raise CheckpointError(f"there is no log of a run at {path}")
+    rows = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise CheckpointError(f"line {number} of {path} is damaged: {line[:60]!r}") from error
+    names = dict.fromkeys(key for row in rows for key in row if key not in ("step", "seconds"))
+    curves = {}
+    for name in names:
+        held = [row for row in rows if name in row and np.ndim(row[name]) <= 1]
+        if held:
+            values = np.array([row[name] for row in held], float).reshape(len(held), -1)
+            curves[name] = np.array([row["step"] for row in held]), values
+    if (path := folder / CURVE).is_file():
+        measured = json.loads(path.read_text())
+        steps = np.array(measured["steps"])
+        for name, values in measured["scores"].items():
+            curves[name] = steps, np.array(values, float).reshape(len(steps), -1)
+    return curves

@@ -1,0 +1,172 @@
+"""Settings of the optimisers, as small records, and a step along a given gradient.
+
+What steps is PyTorch's own optimiser wherever it can be.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+PerReplica = float | tuple[float, ...]
+
+
+class Optimizer(Protocol):
+    """Anything that makes a `torch.optim.Optimizer` for given parameters."""
+
+    def build(self, params: Sequence[nn.Parameter]) -> torch.optim.Optimizer: ...
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma and Ba 2015). In an ensemble, lr, beta1 and beta2 may be tuples, one number per replica.
+
+    Attributes:
+        lr: learning rate, above 0.
+        beta1, beta2: decays of the two running means, in [0, 1).
+        eps: added to the root of the second mean.
+    """
+
+    lr: PerReplica = 2e-4
+    beta1: PerReplica = 0.5
+    beta2: PerReplica = 0.999
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        _check_range("lr", self.lr, 0, float("inf"))
+        _check_range("beta1", self.beta1, 0, 1)
+        _check_range("beta2", self.beta2, 0, 1)
+
+    def build(self, params: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        values = (self.lr, self.beta1, self.beta2)
+        if all(isinstance(value, int | float) for value in values):
+            return torch.optim.Adam(params, self.lr, (self.beta1, self.beta2), self.eps, fused=True)
+        return ReplicaAdam(params, *values, eps=self.eps)
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Gradient descent with optional momentum.
+
+    Attributes:
+        lr: learning rate, above 0.
+        momentum: in [0, 1).
+    """
+
+    lr: float
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_range("lr", self.lr, 0, float("inf"))
+        _check_range("momentum", self.momentum, 0, 1)
+
+    def build(self, params: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(params, self.lr, self.momentum, fused=True)
+
+
+@dataclass(frozen=True)
+class RMSProp:
+    """RMSProp, which the WGAN paper uses in place of Adam.
+
+    Attributes:
+        lr: learning rate, above 0.
+        decay: decay of the running mean of squared gradients, in [0, 1).
+        eps: added to its root.
+    """
+
+    lr: float = 5e-5
+    decay: float = 0.99
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        _check_range("lr", self.lr, 0, float("inf"))
+        _check_range("decay", self.decay, 0, 1)
+
+    def build(self, params: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.RMSprop(params, self.lr, self.decay, self.eps, foreach=True)
+
+
+def descend(
+    optimizer: torch.optim.Optimizer, params: Sequence[nn.Parameter], gradient: Sequence[Tensor]
+) -> None:
+    """One optimiser step along a gradient that was computed for `params`.
+
+    Fused optimisers read a gradient's memory in the order of the parameter's, so a gradient in another order
+    (that of a stacked matrix comes out transposed) is first laid out like its parameter.
+    """
+    for p, g in zip(params, gradient, strict=True):
+        p.grad = g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
+    optimizer.step()
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Continue with a stored state, whose tensors are laid out in memory like their parameters (see `descend`)."""
+    optimizer.load_state_dict(state)
+    for p, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == p.shape and value.stride() != p.stride():
+                values[name] = torch.empty_like(p).copy_(value)
+
+
+def _check_range(name: str, value: PerReplica, low: float, high: float) -> None:
+    for number in [value] if isinstance(value, int | float) else value:
+        if not low <= number < high or (name == "lr" and number == 0):
+            raise ValueError(
+                f"{name} must lie in {'(' if name == 'lr' else '['}{low:g}, {high:g}), got {number}"
+            )
+
+
+class ReplicaAdam(torch.optim.Adam):
+    """Adam on stacked parameters, with learning rates and betas that may differ between replicas.
+
+    PyTorch's fused Adam takes one learning rate and one pair of betas for a tensor. Neighbouring replicas of equal
+    settings are therefore handed to it as a parameter group of their own, a view of their rows.
+
+    Args:
+        params: parameters of shape `[S, ...]`, on the device where they will stay.
+        lr, beta1, beta2: a number, or S numbers.
+        eps: Adam's epsilon.
+
+    Raises:
+        ValueError: if a tuple does not have one number per replica.
+
+    Source: Kingma and Ba 2015, algorithm 1.
+    """
+
+    def __init__(
+        self,
+        params: Sequence[nn.Parameter],
+        lr: float | Sequence[float],
+        beta1: float | Sequence[float],
+        beta2: float | Sequence[float],
+        eps: float = 1e-8,
+    ) -> None:
+        self.stacked = list(params)
+        s = self.stacked[0].shape[0]
+        columns = []
+        for name, value in {"lr": lr, "beta1": beta1, "beta2": beta2}.items():
+            column = [value] * s if isinstance(value, int | float) else list(value)
+            if len(column) != s:
+                raise ValueError(f"{name} must be one number or one per replica ({s}), got {len(column)}")
+            columns.append(column)
+        self.rows: list[slice] = []
+        groups = []
+        start = 0
+        for (lr, *betas), equal in itertools.groupby(zip(*columns, strict=True)):
+            rows = slice(start, start := start + len(list(equal)))
+            self.rows.append(rows)
+            groups.append(
+                {"params": [p.detach()[rows] for p in self.stacked], "lr": lr, "betas": tuple(betas)}
+            )
+        super().__init__(groups, eps=eps, fused=True)
+
+    def step(self, closure: None = None) -> None:
+        for group, rows in zip(self.param_groups, self.rows, strict=True):
+            for view, p in zip(group["params"], self.stacked, strict=True):
+                view.grad = None if p.grad is None else p.grad[rows]
+        super().step()
