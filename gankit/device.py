@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """Name -> type in which matrix products and convolutions are computed; parameters are always float32."""
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     """A context in which matrix products and convolutions run in `precision`.
 
     bfloat16 has the range of float32 with 8 bits of mantissa, so nothing has to be rescaled as it has in float16.
@@ -26,6 +26,8 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if device.type == "meta":  # shapes without numbers have no precision
+        return nullcontext()
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 

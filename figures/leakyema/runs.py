@@ -347,7 +347,7 @@ def build(
         d_optimizer=d_optimizer,
         ema=recipe.ema(),
         leak=gk.Leak([v.beta for v in each], [round(v.start * steps) for v in each], each[0].source, model),
-        penalties=recipe.penalties(),
+        d_terms=recipe.penalties(),
     )
 
 

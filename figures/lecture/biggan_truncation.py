@@ -85,7 +85,7 @@ def train(variant: str, seeds: Sequence[int], steps: int) -> Trainer:
         loss="hinge",
         batch_size=32,
         ema=gk.EMA(0.99),
-        g_penalties=VARIANTS[variant],
+        g_terms=VARIANTS[variant],
         **adam,
     )
     return run.fit(steps)

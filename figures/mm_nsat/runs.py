@@ -157,7 +157,7 @@ def build(recipe: Recipe, variants: Sequence[Variant], seeds: Sequence[int]) -> 
         batch_size=recipe.batch_size,
         g_optimizer=dataclasses.replace(g_adam, beta2=_one_or_each([v.beta2 for v in each])),
         d_optimizer=dataclasses.replace(d_adam, beta2=_one_or_each([v.d_beta2 for v in each])),
-        penalties=penalties,
+        d_terms=penalties,
     )
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from gankit.device import PRECISIONS, autocast
-from gankit.models.ensemble import lead_shape
-from gankit.models.sampling import generate, score
-from gankit.streams import Streams
+
+if TYPE_CHECKING:
+    from gankit.game.play import Play
 
 SOURCES = ("sync", "async-noise", "async-model", "generator", "most-realistic")
 
@@ -82,60 +83,44 @@ class Leak:
 
 
 @torch.no_grad()
-def leak_batch(
-    leak: Leak,
-    step: int,
-    real: Tensor,
-    real_labels: Tensor | None,
-    z: Tensor,
-    z_labels: Tensor | None,
-    G: nn.Module,
-    teacher: nn.Module,
-    D: nn.Module,
-    streams: Streams,
-) -> tuple[Tensor, Tensor | None]:
+def leak_batch(leak: Leak, play: Play, real: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Replace the first samples of a real minibatch as `leak` says; a label stays with its image.
 
     Args:
         leak: how many, since when, from where.
-        step: the current generator step.
-        real: `[*lead, N, *shape]`; real_labels: int64 `[*lead, N]` or None.
-        z: latents of the minibatch's fakes, `[*lead, N, z_dim]`; z_labels: their labels or None.
-        G, teacher, D: the networks, `teacher` the averaged generator; `streams` gives fresh z where the
-            source asks for it.
+        play: whose step, latents, networks and streams decide what the replacements are.
+        real: `[*lead, N, *shape]`; labels: int64 `[*lead, N]` or None.
 
     Returns:
-        (real, real_labels) of the same shapes, new tensors where anything was replaced.
+        (real, labels) of the same shapes, new tensors where anything was replaced.
     """
-    lead = lead_shape(G)
-    dim, n = len(lead), real.shape[len(lead)]
-    counts = leak.replaced(step, n, lead)
+    dim, n = len(play.lead), real.shape[len(play.lead)]
+    counts = leak.replaced(play.step, n, play.lead)
     k = max(counts)
     if k == 0:
-        return real, real_labels
-    source = {"async-model": leak.model, "generator": G, "most-realistic": G}.get(leak.source, teacher)
+        return real, labels
+    net = {"async-model": leak.model, "generator": play.G, "most-realistic": play.G}.get(
+        leak.source, play.teacher
+    )
     if leak.source in ("sync", "async-model"):
-        z, labels = z.narrow(dim, 0, k), None if z_labels is None else z_labels.narrow(dim, 0, k)
+        z, y = play.z.narrow(dim, 0, k), None if play.labels is None else play.labels.narrow(dim, 0, k)
     else:
         fresh = n if leak.source == "most-realistic" else k
-        z = streams.normal(fresh, z.shape[-1])
-        labels = None if z_labels is None else streams.integers(G.n_classes, fresh)
+        z = play.streams.normal(fresh, play.z.shape[-1])
+        y = None if play.labels is None else play.streams.integers(play.G.n_classes, fresh)
     with autocast(real.device, leak.precision) if leak.precision else nullcontext():
-        taught = generate(source, z, labels).to(real.dtype)
+        taught = play.generate(z, y, net).to(real.dtype)
     if leak.source == "most-realistic":
-        best = score(D, taught, labels).topk(k, dim).indices
+        best = play.judge(taught, y).logits.topk(k, dim).indices
         taught = torch.take_along_dim(taught, best.reshape(*best.shape, *[1] * (taught.ndim - dim - 1)), dim)
-        labels = None if labels is None else labels.gather(dim, best)
+        y = None if y is None else y.gather(dim, best)
     if min(counts) < k:  # replicas replace different numbers: keep the real sample past each one's count
         keep = torch.arange(k, device=real.device) >= torch.tensor(counts, device=real.device)[:, None]
         shaped = keep.reshape(*keep.shape, *[1] * (real.ndim - dim - 1))
         taught = torch.where(shaped, real.narrow(dim, 0, k), taught)
-        if labels is not None:
-            labels = torch.where(keep, real_labels.narrow(dim, 0, k), labels)
+        y = None if y is None else torch.where(keep, labels.narrow(dim, 0, k), y)
     mixed = torch.cat([taught, real.narrow(dim, k, n - k)], dim)
-    if labels is None:
-        return mixed, real_labels
-    return mixed, torch.cat([labels, real_labels.narrow(dim, k, n - k)], dim)
+    return mixed, labels if y is None else torch.cat([y, labels.narrow(dim, k, n - k)], dim)
 
 
 def _listed(value: float | Sequence[float]) -> Sequence[float]:

@@ -23,12 +23,16 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu, softplus
 
 from gankit import processes
+
+if TYPE_CHECKING:
+    from gankit.game.play import Play
 
 EPS = 1e-20
 """Smallest denominator of a rescaling factor: R never exceeds 1 / EPS (algorithm 1). It is far below any
@@ -53,6 +57,14 @@ class Loss:
     g_loss: Callable[[Tensor], Tensor]
     g_weight: Callable[[Tensor], Tensor]
     unit: bool | tuple[bool, ...] = False
+
+    def d_cost(self, play: Play) -> Tensor:
+        """The discriminator's cost of a play, `[*lead]`."""
+        return self.d_loss(play.real_verdict.logits, play.fake_verdict.logits)
+
+    def g_cost(self, play: Play) -> Tensor:
+        """The generator's cost of a play, `[*lead]`."""
+        return self.g_loss(play.fake_verdict.logits)
 
     def __repr__(self) -> str:
         return f"Loss({self.name!r})"

@@ -1,18 +1,11 @@
-"""Penalties and projections: callables that a `Trainer` adds to a step.
+"""Penalties and projections: terms of a player's cost (`gankit.game.play`), and what is done to D's weights.
 
-*Penalties of the discriminator's slope* are called as `penalty(score, real, fake, streams)` and return one number per
-replica, `[...]`:
+*Penalties of the discriminator's slope* are terms of D's cost. Each sample's gradient is exact because a logit depends
+on its own sample only; that fails for a discriminator with batch normalisation, where a penalty of this kind has no
+clear meaning (Gulrajani et al. 2017, section 4). Slopes are those of D as it sees samples, through the augmentation,
+and are computed in float32, also where the rest of a step runs in lower precision.
 
-* `score` maps samples `[..., N, *shape]` to logits `[..., N]` (labels, where there are any, are bound in it);
-* `real` and `fake` are the minibatch, `[..., N, *shape]`, without gradient;
-* `streams` gives random numbers that depend on the replica's seed alone.
-
-Each sample's gradient is exact because a logit depends on its own sample only. That fails for a discriminator
-with batch normalisation, where a penalty of this kind has no clear meaning (Gulrajani et al. 2017, section 4). Slopes
-are computed in float32, also where the rest of a step runs in lower precision.
-
-*Penalties of the weights* are called as `penalty(network)` and return `[...]`; *projections* are called as
-`projection(network)` after a step and change the weights in place.
+*Penalties of the weights* are terms of the cost of the player that learns.
 """
 
 from __future__ import annotations
@@ -23,13 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from gankit.game.play import Play
 from gankit.models.ensemble import Ensemble, lead_shape
-from gankit.streams import Streams
-
-Score = Callable[[Tensor], Tensor]
-Penalty = Callable[[Score, Tensor, Tensor, Streams], Tensor]
-WeightPenalty = Callable[[nn.Module], Tensor]
-Projection = Callable[[nn.Module], None]
 
 
 @dataclass(frozen=True)
@@ -48,9 +36,28 @@ class R1:
         for value in [self.gamma] if isinstance(self.gamma, int | float) else self.gamma:
             _check_strength("gamma", value)
 
-    def __call__(self, score: Score, real: Tensor, fake: Tensor, streams: Streams) -> Tensor:
-        penalty = _squared_slope(score, real).mean(-1) / 2
-        return penalty * torch.as_tensor(self.gamma, dtype=penalty.dtype, device=penalty.device)
+    def __call__(self, play: Play) -> Tensor:
+        return _half(self.gamma, squared_slope(_score(play), play.real))
+
+
+@dataclass(frozen=True)
+class R2:
+    """gamma / 2 times the mean squared gradient norm on generated samples (zero-centred penalty), as `R1` on real ones.
+
+    Attributes:
+        gamma: strength, at least 0; in an ensemble also a tuple, one number per replica.
+
+    Source: Mescheder, Geiger and Nowozin 2018, equation 10.
+    """
+
+    gamma: float | tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for value in [self.gamma] if isinstance(self.gamma, int | float) else self.gamma:
+            _check_strength("gamma", value)
+
+    def __call__(self, play: Play) -> Tensor:
+        return _half(self.gamma, squared_slope(_score(play, play.labels), play.fake))
 
 
 @dataclass(frozen=True)
@@ -68,10 +75,11 @@ class WganGP:
     def __post_init__(self) -> None:
         _check_strength("weight", self.weight)
 
-    def __call__(self, score: Score, real: Tensor, fake: Tensor, streams: Streams) -> Tensor:
-        u = streams.uniform(real.shape[len(streams.lead)]).to(real)
+    def __call__(self, play: Play) -> Tensor:
+        real, fake = play.real, play.fake
+        u = play.streams.uniform(play.n).to(real)
         between = torch.lerp(fake, real, u.reshape(*u.shape, *[1] * (real.ndim - u.ndim)))
-        return self.weight * (_slope(score, between) - 1).square().mean(-1)
+        return self.weight * (slope(_score(play), between) - 1).square().mean(-1)
 
 
 @dataclass(frozen=True)
@@ -96,12 +104,12 @@ class Dragan:
         if not 0 < self.spread < float("inf"):
             raise ValueError(f"spread must be above 0 and finite, got {self.spread}")
 
-    def __call__(self, score: Score, real: Tensor, fake: Tensor, streams: Streams) -> Tensor:
-        lead = len(streams.lead)
+    def __call__(self, play: Play) -> Tensor:
+        real, lead = play.real, len(play.lead)
         deviation = real.flatten(lead).std(-1)
-        noise = streams.uniform(*real.shape[lead:]).to(real)
-        near = real + self.spread * deviation.reshape(*streams.lead, *[1] * (real.ndim - lead)) * noise
-        return self.weight * (_slope(score, near) - 1).square().mean(-1)
+        noise = play.streams.uniform(*real.shape[lead:]).to(real)
+        near = real + self.spread * deviation.reshape(*play.lead, *[1] * (real.ndim - lead)) * noise
+        return self.weight * (slope(_score(play), near) - 1).square().mean(-1)
 
 
 @dataclass(frozen=True)
@@ -122,14 +130,9 @@ class Orthogonal:
     def __post_init__(self) -> None:
         _check_strength("weight", self.weight)
 
-    def __call__(self, network: nn.Module) -> Tensor:
-        lead = lead_shape(network)
-        total = torch.zeros(lead, device=next(network.parameters()).device)
-        for matrix in _matrices(network):
-            rows = matrix.flatten(len(lead) + 1).float()
-            products = rows @ rows.mT
-            total = total + (products - torch.diag_embed(products.diagonal(0, -2, -1))).square().sum((-2, -1))
-        return self.weight * total
+    def __call__(self, play: Play) -> Tensor:
+        with torch.autocast(play.z.device.type, enabled=False):
+            return self.weight * row_products(play.learner)
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,17 @@ class ClipWeights:
         torch._foreach_clamp_max_(list(network.parameters()), self.limit)
 
 
+def row_products(network: nn.Module) -> Tensor:
+    """Sum over weight matrices of the squared inner products of different rows, `[*lead]` (see `Orthogonal`)."""
+    lead = lead_shape(network)
+    total = torch.zeros(lead, device=next(network.parameters()).device)
+    for matrix in _matrices(network):
+        rows = matrix.flatten(len(lead) + 1)
+        products = rows @ rows.mT
+        total = total + (products - torch.diag_embed(products.diagonal(0, -2, -1))).square().sum((-2, -1))
+    return total
+
+
 def _matrices(network: nn.Module) -> Iterator[Tensor]:
     """Parameters with rows and columns behind the replicas' dimension, those of embeddings excepted."""
     # A stacked network has its template's parameters in the template's order, and none of its layers.
@@ -166,14 +180,25 @@ def _matrices(network: nn.Module) -> Iterator[Tensor]:
             yield p
 
 
-def _slope(score: Score, x: Tensor) -> Tensor:
+def _score(play: Play, labels: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+    """D's logits as a function of samples, with the labels of the real ones unless others are given."""
+    return lambda x: play.judge(x, play.real_labels if labels is None else labels).logits
+
+
+def _half(gamma: float | tuple[float, ...], squared_slope: Tensor) -> Tensor:
+    """gamma / 2 times the mean over the minibatch."""
+    mean = squared_slope.mean(-1) / 2
+    return mean * torch.as_tensor(gamma, dtype=mean.dtype, device=mean.device)
+
+
+def slope(score: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """|df/dx| for each sample: x `[..., N, *shape]` -> `[..., N]`, differentiable also where it is 0."""
-    squared = _squared_slope(score, x)
+    squared = squared_slope(score, x)
     # sqrt has an infinite slope at zero; adding the smallest normal number keeps 0 * inf out of the step.
     return (squared + torch.finfo(squared.dtype).tiny).sqrt()
 
 
-def _squared_slope(score: Score, x: Tensor) -> Tensor:
+def squared_slope(score: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """|df/dx|^2 for each sample: x `[..., N, *shape]` -> `[..., N]`, differentiable in D's parameters."""
     x = x.detach().requires_grad_()
     with torch.autocast(x.device.type, enabled=False):

@@ -131,6 +131,16 @@ def layers_of(net: nn.Module) -> Iterator[nn.Module]:
             yield from module._skeleton[0].modules()
 
 
+def mixes_samples(D: nn.Module) -> bool:
+    """Whether what D says of a sample depends on the others of its minibatch.
+
+    A layer that mixes samples declares it with an attribute `mixes_samples = True`; PyTorch's batch norm is known.
+    """
+    return any(
+        getattr(m, "mixes_samples", isinstance(m, nn.modules.batchnorm._BatchNorm)) for m in layers_of(D)
+    )
+
+
 class StackedLinear(nn.Module):
     """S linear layers: `[S, N, n_in]` -> `[S, N, n_out]`.
 

@@ -13,10 +13,18 @@ from gankit.models.ensemble import layers_of, lead_shape
 from gankit.streams import Streams
 
 
-def generate(G: nn.Module, z: Tensor, labels: Tensor | None = None) -> Tensor:
-    """G(z), or G(z, labels) for a conditional generator; z is cast to the type of G's parameters."""
-    z = z.to(next(G.parameters()).dtype)
-    return G(z, labels) if getattr(G, "n_classes", 0) else G(z)
+def generate(G: nn.Module, z: Tensor, labels: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
+    """G(z), G(z, labels) for a conditional generator, and with noise at the end for one whose layers take some.
+
+    Args:
+        G: a generator or an ensemble; `G.noise_dim`, where there is one, says how many normal numbers a sample needs.
+        z: latents `[*lead, N, z_dim]`, cast to the type of G's parameters.
+        labels: int64 `[*lead, N]`.
+        noise: `[*lead, N, noise_dim]`.
+    """
+    given = [labels] if getattr(G, "n_classes", 0) else []
+    given += [noise] if getattr(G, "noise_dim", 0) else []
+    return G(z.to(next(G.parameters()).dtype), *given)
 
 
 def score(D: nn.Module, x: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -1,14 +1,15 @@
 """What a recipe costs, before it is run: its operations, counted, and the time they would take, estimated.
 
-The networks are built and stepped with PyTorch's fake and meta tensors, which have shapes and no numbers: that takes
-no memory and no data. Counted are the products and sums of matrix products and convolutions, forwards and backwards,
-with the formulas of `torch.utils.flop_counter`; everything else is small beside them in a large network. The book's
-chapter on ImageNet predicts the same number on paper, from the forward passes of one image.
+The networks are built and the training step itself is taken with PyTorch's fake and meta tensors, which have shapes and
+no numbers: that takes no memory and no data. Counted are the products and sums of matrix products and convolutions,
+forwards and backwards, with the formulas of `torch.utils.flop_counter`; everything else is small beside them in a large
+network. The book's chapter on ImageNet predicts the same number on paper, from the forward passes of one image.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -19,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from gankit.game.losses import losses
-from gankit.models.sampling import generate, score
+from gankit.game.play import Game, Play, d_gradient, g_gradient
 from gankit.recipes.recipe import Recipe
 
 GPU = "one NVIDIA A100"
@@ -65,65 +66,45 @@ def of_recipe(recipe: Recipe) -> Cost:
     Raises:
         ValueError: the size of its pictures is unknown, or its networks cannot be built for it.
     """
-    # Only what the count depends on, so that recipes of the same networks are counted once.
-    matters = ("model", "size", "z_dim", "y_dim", "depth", "width", "d_depth", "batch_size")
-    matters += ("r1", "wgan_gp", "dragan", "orthogonal")
     sample_shape(recipe)  # names a path whose size is unknown
-    data = recipe.data if recipe.data in SHAPES else "path"
-    key = Recipe("", "", data=data, **{name: getattr(recipe, name) for name in matters})
-    discriminator, generator = _operations(key)
-    per_minibatch = recipe.n_dis * discriminator + generator
-    total = recipe.steps * per_minibatch
-    if taught := round(recipe.leak_beta * recipe.batch_size):
-        leaking = max(0, recipe.steps - recipe.leak_start)
-        total += leaking * recipe.n_dis * _teaching(dataclasses.replace(key, batch_size=taught))
+    # Only what the count depends on, so that recipes of the same networks are counted once.
+    apart = {"name": "", "about": "", "paper": "", "loss": "ns", "steps": 1, "n_dis": 1, "accumulate": 1}
+    apart |= {"precision": "float32", "data": recipe.data if recipe.data in SHAPES else "path"}
+    plain, leaking = (
+        _operations(dataclasses.replace(recipe, **apart, **more)) for more in (NO_LEAK, {"leak_start": 0})
+    )
+    leaks = max(0, recipe.steps - recipe.leak_start) if recipe.leak_beta else 0
+    total = (recipe.steps - leaks) * (recipe.n_dis * plain[0] + plain[1])
+    total += leaks * (recipe.n_dis * leaking[0] + leaking[1])
     total *= recipe.accumulate
     passes = recipe.steps * recipe.accumulate * (recipe.n_dis + 1)
     return Cost(total / recipe.steps, total, max(total / RATE, passes * LAUNCH) / 3600)
 
 
+NO_LEAK = {"leak_beta": 0.0, "leak_start": 0}
+
+
 @lru_cache
 def _operations(recipe: Recipe) -> tuple[float, float]:
-    """Operations of one minibatch: of a discriminator step, of a generator step."""
+    """Operations of one minibatch in the training step itself: of the discriminator's, of the generator's."""
     shape, n_classes = sample_shape(recipe)
-    loss, n = losses[recipe.loss], recipe.batch_size
+    game = Game(
+        losses[recipe.loss], recipe.leak(), None, tuple(recipe.penalties()), tuple(recipe.g_penalties())
+    )
     # Both kinds of tensor have no numbers. Meta ones are several times faster to count with; fake ones claim to be on
     # a CPU, which the penalties' autocast asks for.
-    with FakeTensorMode() if recipe.penalties() else torch.device("meta"):
+    with FakeTensorMode() if game.d_terms or game.g_terms else torch.device("meta"):
         G, D = recipe.networks(shape, 0, n_classes)
-        z, real = torch.empty(n, G.z_dim), torch.empty(n, *shape)
-        labels = torch.empty(n, dtype=torch.int64)
-
-        with _Operations() as d_count:  # `Trainer.d_gradient`
-            with torch.no_grad():
-                fake = generate(G, z, labels)
-            logits = score(D, torch.cat([real, fake]), torch.cat([labels, labels]))
-            cost = loss.d_loss(*logits.split(n))
-            for penalty in recipe.penalties():
-                cost = cost + penalty(lambda x: score(D, x, labels), real, fake, _Streams())
-            torch.autograd.grad(cost, list(D.parameters()), allow_unused=True)
-        with _Operations() as g_count:  # `Trainer.g_gradient`
-            cost = loss.g_loss(score(D, generate(G, z, labels), labels))
-            for penalty in recipe.g_penalties():
-                cost = cost + penalty(G)
-            torch.autograd.grad(cost, list(G.parameters()), allow_unused=True)
-    return float(d_count.total), float(g_count.total)
-
-
-@lru_cache
-def _teaching(recipe: Recipe) -> float:
-    """Operations of a minibatch from the teacher.
-
-    They are not in proportion to its size: a spectrally normalised network in evaluation computes the singular values
-    of its weights in each pass, however many samples it makes.
-    """
-    shape, n_classes = sample_shape(recipe)
-    with torch.device("meta"):
-        G = recipe.networks(shape, 0, n_classes)[0].eval()
-        z, labels = torch.empty(recipe.batch_size, G.z_dim), torch.empty(recipe.batch_size, dtype=torch.int64)
-        with _Operations() as count, torch.no_grad():
-            generate(G, z, labels)
-    return float(count.total)
+        teacher = recipe.networks(shape, 0, n_classes)[0].eval()
+        counts = []
+        for learner, gradient in ((D, d_gradient), (G, g_gradient)):
+            with _Operations() as count:
+                play = Play(
+                    game, learner, G, D, teacher, _Shapes(shape), _Streams(), recipe.batch_size, 0, {}
+                )
+                gradient(play, list(learner.parameters()))
+            counts.append(float(count.total))
+    return tuple(counts)
 
 
 def sample_shape(recipe: Recipe) -> tuple[tuple[int, ...], int]:
@@ -160,8 +141,27 @@ class _Streams:
 
     lead = ()
 
+    def rows(self, n: int, draw: Callable[[int, None], torch.Tensor]) -> torch.Tensor:
+        return draw(n, None)
+
     def uniform(self, *shape: int) -> torch.Tensor:
         return torch.empty(shape)
 
     def normal(self, *shape: int) -> torch.Tensor:
         return torch.empty(shape)
+
+    def integers(self, high: int, *shape: int) -> torch.Tensor:
+        return torch.empty(shape, dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class _Shapes:
+    """Stands in for a `gankit.data.Dataset` of samples of this shape."""
+
+    shape: tuple[int, ...]
+
+    def draw(self, n: int, _: None) -> torch.Tensor:
+        return torch.empty(n, dtype=torch.int64)
+
+    def batch(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.empty(*indices.shape, *self.shape), torch.empty(indices.shape, dtype=torch.int64)

@@ -22,16 +22,8 @@ from gankit.data.dataset import Dataset
 from gankit.device import PRECISIONS
 from gankit.game.leak import SOURCES, Leak
 from gankit.game.losses import losses
-from gankit.game.penalties import (
-    R1,
-    ClipWeights,
-    Dragan,
-    Orthogonal,
-    Penalty,
-    Projection,
-    WeightPenalty,
-    WganGP,
-)
+from gankit.game.penalties import R1, ClipWeights, Dragan, Orthogonal, WganGP
+from gankit.game.play import Projection, Term
 from gankit.models.ensemble import pair
 from gankit.training import Trainer
 from gankit.training.average import EMA
@@ -181,11 +173,11 @@ class Recipe:
         leak = Leak(self.leak_beta, self.leak_start, self.leak_source)
         return leak if self.leak_beta else None
 
-    def penalties(self) -> list[Penalty]:
+    def penalties(self) -> list[Term]:
         """Penalties of the discriminator's slope."""
         return [P(w) for P, w in ((R1, self.r1), (WganGP, self.wgan_gp), (Dragan, self.dragan)) if w]
 
-    def g_penalties(self) -> list[WeightPenalty]:
+    def g_penalties(self) -> list[Term]:
         """Penalties of the generator's weights."""
         return [Orthogonal(self.orthogonal)] if self.orthogonal else []
 
@@ -236,8 +228,8 @@ class Recipe:
             d_optimizer=d_optimizer,
             ema=self.ema(),
             leak=self.leak(),
-            penalties=self.penalties(),
-            g_penalties=self.g_penalties(),
+            d_terms=self.penalties(),
+            g_terms=self.g_penalties(),
             projections=self.projections(),
             device=device,
             recipe=dataclasses.asdict(self) | {"seeds": list(seeds)},

@@ -79,6 +79,8 @@ class Teacher(nn.Module):
         else:
             torch._foreach_lerp_(average, current, 1 - self.alpha)
         for mine, other in zip(self.net.buffers(), G.buffers(), strict=True):
+            if mine.shape != other.shape:
+                mine.resize_(other.shape)
             mine.copy_(other)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:

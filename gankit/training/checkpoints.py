@@ -24,6 +24,12 @@ BEST = "best.pt"
 """Name of the checkpoint of a run's best step (`Best`), which is kept beside the newest ones."""
 
 
+PARTS = frozenset(
+    ["step", "seconds", "seeds", "G", "D", "teacher", "g_opt", "d_opt", "streams", "global_streams"]
+) | {"states", "data", "history", "recipe", "versions"}
+"""What every checkpoint holds."""
+
+
 class CheckpointError(RuntimeError):
     """A checkpoint that is missing, damaged, or of another network; the message names the file."""
 
@@ -58,7 +64,7 @@ def read(path: Path) -> dict[str, Any]:
                 raise zipfile.BadZipFile(f"wrong checksum of {member}")
         # Random states must stay on the CPU, and load_state_dict moves the rest by itself.
         state = torch.load(path, map_location="cpu", weights_only=True)
-        missing = {"step", "G", "D", "teacher", "g_opt", "d_opt", "streams", "recipe"} - set(state)
+        missing = PARTS - set(state)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds more than tensors and plain values and was not loaded"
@@ -94,12 +100,35 @@ def check_architecture(state: Mapping[str, Any], nets: Mapping[str, nn.Module], 
     for name, net in nets.items():
         ours = {key: tuple(value.shape) for key, value in net.state_dict().items()}
         theirs = {key: tuple(value.shape) for key, value in state[name].items()}
+        for key, buffer in net.named_buffers():  # a buffer may change its shape during training
+            if key in theirs and key in ours and ours[key] != theirs[key]:
+                buffer.resize_(theirs[key])
+                ours[key] = theirs[key]
         for key in dict.fromkeys([*ours, *theirs]):
             if ours.get(key) != theirs.get(key):
                 raise CheckpointError(
                     f"{path} is of another architecture: {name}'s {key!r} has shape {theirs.get(key, 'none')} "
                     f"there and {ours.get(key, 'none')} here"
                 )
+
+
+def check_data(stored: Mapping[str, Any], here: Mapping[str, Any], path: Path) -> None:
+    """Refuse to go on with other data than those of the run.
+
+    Raises:
+        CheckpointError: naming the checkpoint and what differs.
+    """
+    for name, value in here.items():
+        if stored.get(name) != value and name != "name":
+            what = (
+                "samples or labels differ (checksum)"
+                if name == "checksum"
+                else f"{name} was {stored.get(name)!r}"
+            )
+            raise CheckpointError(
+                f"{path} was trained on other data than {here['name']!r} is now: {what}, and is {value!r} here. "
+                "Give the same data to go on, or start another run"
+            )
 
 
 def path_of(folder: Path, step: int) -> Path:

@@ -42,6 +42,26 @@ class Adam:
         _check_range("beta1", self.beta1, 0, 1)
         _check_range("beta2", self.beta2, 0, 1)
 
+    def lazy(self, interval: int) -> Adam:
+        """These settings for a player with a term that is added in a step of its own every `interval` steps.
+
+        With k + 1 steps in the place of k, the rate becomes lr c and the betas beta^c, c = k / (k + 1), so that as
+        much happens in k steps as before.
+
+        Raises:
+            ValueError: if the interval is below 1.
+
+        Source: Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN", appendix B.
+        """
+        if interval < 1:
+            raise ValueError(f"interval must be at least 1 step, got {interval}")
+        c = interval / (interval + 1)
+        each = lambda f, x: tuple(map(f, x)) if isinstance(x, tuple) else f(x)  # noqa: E731
+        power = lambda beta: float(beta) ** c  # noqa: E731
+        return Adam(
+            each(lambda x: x * c, self.lr), each(power, self.beta1), each(power, self.beta2), self.eps
+        )
+
     def build(self, params: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
         values = (self.lr, self.beta1, self.beta2)
         if all(isinstance(value, int | float) for value in values):

@@ -7,7 +7,7 @@
     >>> run.teacher.sample(64)
 
 The clock is the generator step. Nothing in a step waits for the device: costs and statistics stay there until
-they are logged. Around the step: `gankit.training.loop` repeats it, logs and saves; `gankit.training.gradients`
+they are logged. Around the step: `gankit.training.recording` logs, measures and saves; `gankit.training.gradients`
 averages and rescales what the two players descend.
 
 Started by `torchrun`, P processes share each minibatch out: every P-th row is a process's own. Gradients, costs, batch
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +29,29 @@ from torch import Tensor, nn
 
 from gankit import processes
 from gankit.data import Dataset
-from gankit.device import autocast, channels_last, pick_device
-from gankit.game.leak import Leak, leak_batch
+from gankit.device import autocast, channels_last, pick_device, threads_for
+from gankit.game.leak import Leak
 from gankit.game.losses import Loss, losses, per_replica
-from gankit.game.penalties import Penalty, Projection, WeightPenalty
+from gankit.game.play import (
+    Augment,
+    Game,
+    Play,
+    Projection,
+    Rule,
+    States,
+    Term,
+    d_gradient,
+    draw_data,
+    draw_latents,
+    g_gradient,
+)
 from gankit.models.ensemble import Ensemble, lead_shape
-from gankit.models.sampling import generate, score
 from gankit.streams import Streams
-from gankit.training import checkpoints, loop
+from gankit.training import checkpoints
 from gankit.training.average import EMA, Teacher
 from gankit.training.gradients import averaged, unit_gradient
-from gankit.training.loop import Diverged
 from gankit.training.optimisers import Adam, Optimizer, descend, load_optimizer
+from gankit.training.recording import Diverged, Recorder, Schedule
 
 
 class Trainer:
@@ -62,8 +74,9 @@ class Trainer:
         g_optimizer, d_optimizer: settings of the optimisers (`gankit.training.optimisers`).
         ema: decay of the averaged generator (`run.teacher`).
         leak: replace real samples by the teacher's (LeakyEMA), or None.
-        penalties: of D's slope, added to the discriminator's cost (`gankit.game.penalties`).
-        g_penalties: of G's weights, added to the generator's cost.
+        d_terms, g_terms: added to the cost of D and of G (`gankit.game.penalties`).
+        augment: how D sees every sample, in its own steps and in G's, or None (`gankit.game.play`).
+        rules: states that a step updates and terms may read.
         projections: applied to D after each of its steps (`ClipWeights`).
         device: "auto" takes a GPU where there is one.
         recipe: a JSON-able dict stored in checkpoints, so that a run can be rebuilt from its folder.
@@ -99,8 +112,10 @@ class Trainer:
         d_optimizer: Optimizer = Adam(),
         ema: EMA = EMA(),
         leak: Leak | None = None,
-        penalties: Sequence[Penalty] = (),
-        g_penalties: Sequence[WeightPenalty] = (),
+        d_terms: Sequence[Term] = (),
+        g_terms: Sequence[Term] = (),
+        augment: Augment | None = None,
+        rules: Sequence[Rule] = (),
         projections: Sequence[Projection] = (),
         device: str | torch.device = "auto",
         recipe: dict[str, Any] | None = None,
@@ -112,7 +127,15 @@ class Trainer:
         self.G, self.D = channels_last(G.to(self.device)), channels_last(D.to(self.device))
         self.data = data.to(self.device)
         self.lead = lead_shape(G)
-        self.loss = _as_loss(loss, self.lead)
+        self.game = Game(
+            _as_loss(loss, self.lead),
+            leak,
+            augment,
+            tuple(d_terms),
+            tuple(g_terms),
+            tuple(rules),
+            tuple(projections),
+        )
         self.seeds = G.seeds if isinstance(G, Ensemble) else (seed,)
         part = (processes.rank(), processes.world_size())
         self.streams = Streams(self.seeds, self.lead, self.device, part=part)
@@ -120,111 +143,74 @@ class Trainer:
         self.batch_size, self.n_dis, self.accumulate = batch_size, n_dis, accumulate
         self.precision = precision
         autocast(self.device, precision)  # refuses an unknown one here, not in the first step
-        self.leak, self.penalties = leak, tuple(penalties)
-        self.g_penalties, self.projections = tuple(g_penalties), tuple(projections)
         self.recipe = recipe
         _check_fit(self)
         self.g_params = [p for p in G.parameters() if p.requires_grad]
         self.d_params = [p for p in D.parameters() if p.requires_grad]
         self.g_opt = g_optimizer.build(self.g_params)
         self.d_opt = d_optimizer.build(self.d_params)
-        self._d_has_batch_norm = any("running_mean" in name for name, _ in D.named_buffers())
         self.teacher = Teacher(self.G, ema, batch_size)
+        self.states: States = _initial_states(self.game.rules, self.lead, self.device)
         self.steps = 0
+        self.folder: Path | None = None
         self.history: list[dict[str, Any]] = []
         self.seconds = 0.0
 
     # --- One step --------------------------------------------------------------------------------------------
 
+    def step(self) -> dict[str, Any]:
+        """`n_dis` discriminator updates and one generator update; then the rules' states follow.
+
+        Returns:
+            Costs and mean logits of the last minibatch (`d_loss`, `g_loss`, `real_logit`, `fake_logit`), what terms and
+            rules noted of it, and the rules' states, `[*lead]` each, on the device; and the gradients of both networks
+            (`d_grad`, `g_grad`), lists.
+        """
+        self._grow()
+        for _ in range(self.n_dis):
+            d = self.d_step()
+        seen = d | self.g_step()
+        for rule in self.game.rules:
+            self.states = {**self.states, **rule.update(self.states, seen)}
+        self.steps += 1
+        return seen | self.states
+
     def d_step(self) -> dict[str, Any]:
         """One discriminator update."""
-        stats = averaged(self.d_gradient, self.accumulate)
-        descend(self.d_opt, self.d_params, stats["d_grad"])
-        for project in self.projections:
+        seen = averaged(lambda: d_gradient(self.play(self.D), self.d_params, self.precision), self.accumulate)
+        descend(self.d_opt, self.d_params, seen["d_grad"])
+        for project in self.game.projections:
             project(self.D)
-        return stats
-
-    def d_gradient(self) -> dict[str, Any]:
-        """The discriminator's gradient on a minibatch: draw it, mix in the teacher, score, add penalties."""
-        z, z_labels = self.draw_latents()
-        real, real_labels = self.draw_data()
-        with autocast(self.device, self.precision):
-            with torch.no_grad():
-                fake = generate(self.G, z, z_labels).to(real.dtype)
-            if self.leak is not None:
-                real, real_labels = leak_batch(
-                    self.leak, self.steps, real, real_labels, z, z_labels, self.G, self.teacher.net, self.D,
-                    self.streams,
-                )  # fmt: skip
-            real_logits, fake_logits = self.score_pair(real, real_labels, fake, z_labels)
-            cost = self.loss.d_loss(real_logits, fake_logits)
-            penalty = sum(
-                p(lambda x: score(self.D, x, real_labels), real, fake, self.streams) for p in self.penalties
-            )
-        return {
-            "d_loss": cost.detach(),
-            "real_logit": real_logits.detach().mean(-1),
-            "fake_logit": fake_logits.detach().mean(-1),
-            "d_grad": torch.autograd.grad((cost + penalty).sum(), self.d_params),
-        }
+        return seen
 
     def g_step(self) -> dict[str, Any]:
         """One generator update; then the teacher follows."""
-        stats = averaged(self.g_gradient, self.accumulate)
-        gradient, unit = stats["g_grad"], self.loss.unit
+        seen = averaged(lambda: g_gradient(self.play(self.G), self.g_params, self.precision), self.accumulate)
+        gradient, unit = seen["g_grad"], self.game.loss.unit
         descend(self.g_opt, self.g_params, unit_gradient(gradient, self.lead, unit) if unit else gradient)
         self.teacher.update(self.G, self.steps)
-        return stats
+        return seen
 
-    def g_gradient(self) -> dict[str, Any]:
-        """The generator's gradient on a minibatch: generate, score, weigh, add penalties."""
-        z, labels = self.draw_latents()
-        with autocast(self.device, self.precision):
-            cost = self.loss.g_loss(score(self.D, generate(self.G, z, labels), labels))
-        penalty = sum(p(self.G) for p in self.g_penalties)
-        return {
-            "g_loss": cost.detach(),
-            "g_grad": torch.autograd.grad((cost + penalty).sum(), self.g_params),
-        }
-
-    def step(self) -> dict[str, Tensor]:
-        """`n_dis` discriminator updates and one generator update.
-
-        Returns:
-            Costs and mean logits of the last minibatch (`d_loss`, `g_loss`, `real_logit`, `fake_logit`),
-            `[*lead]` each, on the device, and the gradients of both networks (`d_grad`, `g_grad`), lists.
-        """
-        for _ in range(self.n_dis):
-            d = self.d_step()
-        g = self.g_step()
-        self.steps += 1
-        return d | g
+    def play(self, learner: nn.Module) -> Play:
+        """A new minibatch for one of the players, `self.D` or `self.G`."""
+        return Play(
+            self.game, learner, self.G, self.D, self.teacher.net, self.data, self.streams, self.own_batch_size,
+            self.steps, self.states,
+        )  # fmt: skip
 
     def draw_latents(self) -> tuple[Tensor, Tensor | None]:
         """z `[*lead, N, z_dim]` and, for a conditional generator, labels `[*lead, N]`."""
-        z = self.streams.normal(self.own_batch_size, self.G.z_dim)
-        n_classes = getattr(self.G, "n_classes", 0)
-        return z, self.streams.integers(n_classes, self.own_batch_size) if n_classes else None
+        return draw_latents(self.G, self.streams, self.own_batch_size)
 
     def draw_data(self) -> tuple[Tensor, Tensor]:
         """A minibatch of real samples `[*lead, N, *shape]` with labels, drawn with replacement."""
-        x, labels = self.data.batch(self.streams.rows(self.own_batch_size, self.data.draw))
-        return x.to(self.g_params[0].dtype), labels
+        return draw_data(self.data, self.G, self.streams, self.own_batch_size)
 
-    def score_pair(
-        self, real: Tensor, real_labels: Tensor | None, fake: Tensor, fake_labels: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Logits of real and of fake samples, `[*lead, N]` each.
-
-        They go through D as one batch, which is faster; through a D with batch normalisation they go
-        separately, each normalised by its own statistics (as DCGAN is trained).
-        """
-        if self._d_has_batch_norm:
-            return score(self.D, real, real_labels), score(self.D, fake, fake_labels)
-        dim = len(self.lead)
-        labels = None if fake_labels is None else torch.cat([real_labels, fake_labels], dim)
-        logits = score(self.D, torch.cat([real, fake], dim), labels)
-        return logits.split([real.shape[dim], fake.shape[dim]], dim)
+    def _grow(self) -> None:
+        """Tell growing networks how far training is: `net.growth(images)` gives the new values of named buffers."""
+        for net in (self.G, self.D):
+            if (growth := getattr(net, "growth", None)) is not None:
+                fill_buffers(net, growth(self.images))
 
     # --- The loop --------------------------------------------------------------------------------------------
 
@@ -263,6 +249,7 @@ class Trainer:
             Diverged: at the first log row after a cost became NaN or infinite. No checkpoint is written
                 after that point, so the last one is good.
             Disagreement: if several processes are not at the same point of the same run.
+            FolderInUse: if `out` holds a run that this one does not come from, or another process writes there.
             ValueError: if a number of steps is out of range, or `best` is given without `out` and a callback that
                 returns it.
         """
@@ -272,15 +259,16 @@ class Trainer:
             )
         if steps < 0:
             raise ValueError(f"steps must be at least 0, got {steps}")
-        loop.fit(
-            self,
-            steps,
-            loop.Schedule(log_every, callback_every or log_every, save_every, keep_every),
-            out=None if out is None else Path(out),
-            callback=callback,
-            best=best,
-            progress=progress,
-        )
+        schedule = Schedule(log_every, callback_every or log_every, save_every, keep_every)
+        check_agreement(self)
+        self.G.train(), self.D.train()
+        out = None if out is None else Path(out)
+        with (
+            Recorder(self, steps, schedule, out, callback, best, progress) as recorder,
+            threads_for(self.G, self.D),
+        ):
+            while self.steps < recorder.last:
+                recorder.after(self.step())
         return self
 
     def compile(self, **settings: Any) -> Trainer:
@@ -300,8 +288,8 @@ class Trainer:
             ValueError: for an Ensemble, which `vmap` runs, or with penalties of the slope, whose gradient of a gradient
                 compiled networks do not have.
         """
-        if self.lead or self.penalties:
-            what = "an Ensemble" if self.lead else f"penalties of the slope ({self.penalties[0]})"
+        if self.lead or self.game.d_terms:
+            what = "an Ensemble" if self.lead else f"penalties of the slope ({self.game.d_terms[0]})"
             raise ValueError(
                 f"compile works for plain networks without penalties of the slope, and this run has {what}"
             )
@@ -340,6 +328,10 @@ class Trainer:
             "g_opt": self.g_opt.state_dict(),
             "d_opt": self.d_opt.state_dict(),
             "streams": self.streams.state_dict(),
+            # A layer of the user's own, dropout for example, may draw from PyTorch's global generators.
+            "global_streams": [torch.get_rng_state(), *_gpu_random_states()],
+            "states": dict(self.states),
+            "data": self._data_facts,
             "history": json.dumps(self.history),
             "recipe": json.dumps(self.recipe),
             "versions": checkpoints.versions(),
@@ -360,14 +352,30 @@ class Trainer:
         if processes.rank() == 0:
             checkpoints.write(self.state_dict(), Path(path))
 
-    def load(self, path: str | Path) -> Trainer:
+    @cached_property
+    def _data_facts(self) -> dict[str, Any]:
+        """What a checkpoint remembers of the data, so that a run does not go on with others under the same name."""
+        return {
+            "name": self.data.name,
+            "shape": list(self.data.shape),
+            "classes": list(self.data.classes),
+            "checksum": _checksum_of_some(self.data),
+        }
+
+    def load(self, path: str | Path, *, same_data: bool = True) -> Trainer:
         """Continue from a checkpoint. On a CPU the continued run is bit-identical to an uninterrupted one.
 
+        Args:
+            path: of the checkpoint.
+            same_data: refuse data that are not those of the run. False where it will only be sampled.
+
         Raises:
-            CheckpointError: if the file is missing or damaged, or was written by other networks.
+            CheckpointError: if the file is missing or damaged, or was written by other networks or on other data.
         """
         state = checkpoints.read(Path(path))
         checkpoints.check_architecture(state, {"G": self.G, "D": self.D}, Path(path))
+        if same_data:
+            checkpoints.check_data(state["data"], self._data_facts, Path(path))
         if tuple(state["seeds"]) != tuple(self.seeds):
             raise checkpoints.CheckpointError(
                 f"{path} was written with seeds {state['seeds']}, this run has {list(self.seeds)}"
@@ -378,6 +386,11 @@ class Trainer:
         load_optimizer(self.g_opt, state["g_opt"])
         load_optimizer(self.d_opt, state["d_opt"])
         self.streams.load_state_dict(state["streams"])
+        torch.set_rng_state(state["global_streams"][0])
+        for i, one in enumerate(state["global_streams"][1 : 1 + torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(one, i)
+        self.states = {name: x.to(self.device) for name, x in state["states"].items()}
+        self.folder = Path(path).resolve().parent
         self.steps, self.seconds = state["step"], state["seconds"]
         self.history = json.loads(state["history"])
         return self
@@ -418,5 +431,70 @@ def _check_fit(run: Trainer) -> None:
         raise ValueError(
             f"an Ensemble trains in one process, and there are {world}: start a process for each seed instead"
         )
-    if run.leak is not None:
-        run.leak.replaced(0, run.batch_size, run.lead)
+    if run.game.leak is not None:
+        run.game.leak.replaced(0, run.batch_size, run.lead)
+
+
+def _initial_states(rules: Sequence[Rule], lead: tuple[int, ...], device: torch.device) -> dict[str, Tensor]:
+    states: dict[str, Tensor] = {}
+    for rule in rules:
+        for name, value in rule.init(lead).items():
+            if name in states:
+                raise ValueError(f"two rules keep a state {name!r}; names of states must differ")
+            if tuple(value.shape) != lead:
+                raise ValueError(
+                    f"the state {name!r} of {rule} must have shape {list(lead)}, got {list(value.shape)}"
+                )
+            states[name] = value.to(device)
+    return states
+
+
+def fill_buffers(net: nn.Module, values: dict[str, float]) -> None:
+    """Set every buffer of these names, in a plain network and in all replicas of an ensemble.
+
+    Raises:
+        ValueError: if the network has no buffer of a name.
+    """
+    found = {name.replace("/", ".").rpartition(".")[2]: buffer for name, buffer in net.named_buffers()}
+    for name in values:
+        if name not in found:
+            raise ValueError(f"growth names a buffer {name!r}; the network has {', '.join(found) or 'none'}")
+    for name, buffer in net.named_buffers():
+        key = name.replace("/", ".").rpartition(".")[2]
+        if key in values:
+            buffer.fill_(values[key])
+
+
+def _gpu_random_states() -> list[Tensor]:
+    return torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+
+def check_agreement(run: Trainer) -> None:
+    """Refuse to train with processes that have other settings, data or weights, or are at another step.
+
+    Raises:
+        Disagreement: in every process, saying in what they differ.
+    """
+    if processes.world_size() == 1:
+        return
+    weights = [x for net in (run.G, run.D, run.teacher) for x in net.state_dict().values()]
+    facts = {
+        "the recipe": json.dumps(run.recipe),
+        "the data": repr(run.data),
+        "the data's checksum": _checksum_of_some(run.data),
+        "the loss": run.game.loss.name,
+        "the seed": run.seeds,
+        "batch_size": run.batch_size,
+        "n_dis": run.n_dis,
+        "the step": run.steps,
+        "the weights' checksum": processes.checksum(weights),
+        "the random streams' checksum": processes.checksum(run.streams.state_dict()["states"]),
+    }
+    processes.agree(facts)
+
+
+def _checksum_of_some(data: Dataset) -> str:
+    """Of all labels and a thousand samples: machines may have other pictures under one name, and reading all of a pack
+    would take minutes."""
+    some = torch.linspace(0, len(data) - 1, min(len(data), 1_000), dtype=torch.float64, device=data.device)
+    return processes.checksum([data.labels, data.images[some.long()]])

@@ -186,7 +186,7 @@ def test_the_penalty_of_a_replica_is_lambda_times_the_mean_squared_gradient() ->
     variants = fig18_gradient_penalty.variants_of((0.0, 0.3))
     run = runs.build(runs.SETTINGS["digits"], list(variants.values()), [0, 1])
     real, _ = run.draw_data()
-    (penalty,) = run.penalties
+    (penalty,) = run.game.d_terms
     ours = penalty(run.D, real, real, run.streams)
     for i, variant in enumerate([v for v in variants.values() for _ in range(2)]):
         x = real[i].clone().requires_grad_()

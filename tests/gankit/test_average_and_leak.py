@@ -8,6 +8,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 import gankit as gk
 from gankit import models
 from gankit.game.leak import Leak, leak_batch
+from gankit.game.play import Game, Play
 from gankit.models.ensemble import pair
 from gankit.streams import Streams
 from gankit.training.average import EMA, Teacher
@@ -115,16 +116,26 @@ class Zed(nn.Module):
         return x[..., 2]
 
 
+def play_of(G, D, teacher: Teacher, z: Tensor, labels: Tensor | None, step: int, streams: Streams) -> Play:
+    """A play with these latents."""
+    data = gk.data.load("ring", n=10)
+    play = Play(Game(gk.losses["ns"]), D, G, D, teacher.net, data, streams, z.shape[-2], step, {})
+    play.z, play.labels, play.streams = (
+        z,
+        labels,
+        Streams(range(len(streams.generators)), streams.lead, "cpu"),
+    )
+    return play
+
+
 def leaked(leak: Leak, step: int = 10, n: int = 8) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     G = Echo(1.0)
     teacher = Teacher(Echo(2.0), EMA(), batch_size=n)
     real = torch.full((n, 3), -1.0)
     z = torch.arange(n, dtype=torch.float32)[:, None] + 100
     z_labels = torch.arange(n) % 5
-    x, y = leak_batch(
-        leak, step, real, torch.full((n,), 4), z, z_labels, G, teacher.net, Zed(), Streams([0], (), "cpu")
-    )
-    return x, y, z, z_labels
+    play = play_of(G, Zed(), teacher, z, z_labels, step, Streams([0], (), "cpu"))
+    return *leak_batch(leak, play, real, torch.full((n,), 4)), z, z_labels
 
 
 MARK = {"sync": 2.0, "async-noise": 2.0, "async-model": 3.0, "generator": 1.0, "most-realistic": 1.0}
@@ -170,7 +181,9 @@ def test_replicas_may_leak_different_shares_from_different_steps():
     z = torch.randn(4, 8, 3, generator=torch.Generator().manual_seed(0))
     real = torch.full((4, 8, 2), 9.0)
     leak = Leak((0.0, 0.25, 0.5, 0.5), start=(0, 0, 0, 99))
-    x, _ = leak_batch(leak, 5, real, None, z, None, G, teacher.net, D, Streams([0, 1, 2, 3], (4,), "cpu"))
+    x, _ = leak_batch(
+        leak, play_of(G, D, teacher, z, None, 5, Streams([0, 1, 2, 3], (4,), "cpu")), real, None
+    )
     assert (x == 9).all(-1).sum(-1).tolist() == [8, 6, 4, 8]
     torch.testing.assert_close(x[2, :4], teacher(z)[2, :4])
 

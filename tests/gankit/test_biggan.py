@@ -342,7 +342,7 @@ def test_a_run_in_bfloat16_with_a_gradient_penalty(name, seeds):
     data = gk.data.load("digits")
     nets = BUILDS[name](data.shape) if len(seeds) == 1 else pair(lambda s: BUILDS[name](data.shape, s), seeds)
     run = gk.Trainer(
-        *nets, data, loss="hinge", batch_size=4, precision="bfloat16", penalties=[WganGP()], device="cpu"
+        *nets, data, loss="hinge", batch_size=4, precision="bfloat16", d_terms=[WganGP()], device="cpu"
     )
     stats = run.step()
     assert all(g.isfinite().all() for g in (*stats["g_grad"], *stats["d_grad"]))

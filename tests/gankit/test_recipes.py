@@ -11,6 +11,7 @@ from torch import nn
 import gankit as gk
 from gankit.data import DataError
 from gankit.game.penalties import R1, WganGP
+from gankit.game.play import d_gradient, g_gradient
 from gankit.models.blocks import SelfAttention
 from gankit.models.ensemble import StackedLinear
 from gankit.recipes import MODELS, Recipe, from_dict, operations, recipes
@@ -176,7 +177,7 @@ def test_quick_settings_have_the_networks_that_are_known_to_show_their_phenomeno
         run = build(named)
         assert layer_sizes(run.G) == g_sizes
         assert layer_sizes(run.D) == d_sizes
-        assert (named.batch_size, run.loss.name) == (batch_size, loss)
+        assert (named.batch_size, run.game.loss.name) == (batch_size, loss)
         assert [(o.beta1, o.beta2) for o in named.optimizers()] == [(beta1, 0.999)] * 2
         assert (named.n_dis, named.penalties(), named.leak()) == (1, [], None)
 
@@ -216,12 +217,12 @@ def test_fields_reach_the_run():
         leak_start=11, leak_source="generator", r1=2.0, wgan_gp=5.0, ema_start=9,
     )  # fmt: skip
     run = build(made)
-    assert (run.loss.name, run.batch_size, run.n_dis) == ("hinge", 7, 3)
+    assert (run.game.loss.name, run.batch_size, run.n_dis) == ("hinge", 7, 3)
     assert layer_sizes(run.G) == [4, 8, 8, 64]
     assert layer_sizes(run.D) == [64, 8, 8, 8, 1]
     assert (run.teacher.alpha, run.teacher.start) == (0.75, 9)
-    assert (run.leak.beta, run.leak.start, run.leak.source) == (0.5, 11, "generator")
-    assert run.penalties == (R1(2.0), WganGP(5.0))
+    assert (run.game.leak.beta, run.game.leak.start, run.game.leak.source) == (0.5, 11, "generator")
+    assert run.game.d_terms == (R1(2.0), WganGP(5.0))
     assert run.recipe == dataclasses.asdict(made) | {"seeds": [0]}
 
 
@@ -356,8 +357,12 @@ def test_several_seeds_of_a_conditional_model_are_the_single_runs_side_by_side()
     made = recipe(model="biggan", depth=None, width=2, z_dim=6, batch_size=4, leak_beta=0.5)
     together = build(made, (5, 2))
     alone = build(made, (2,))
-    for key, gradient in (("d_grad", "d_gradient"), ("g_grad", "g_gradient")):
-        mine, theirs = getattr(together, gradient)()[key], getattr(alone, gradient)()[key]
+    for key, gradient in (("d_grad", d_gradient), ("g_grad", g_gradient)):
+        net = key[0].upper()
+        mine, theirs = (
+            gradient(run.play(getattr(run, net)), list(getattr(run, net).parameters()))[key]
+            for run in (together, alone)
+        )
         largest = max(g.abs().max() for g in theirs)
         for ours, other in zip(mine, theirs, strict=True):
             torch.testing.assert_close(ours[1], other, rtol=1e-3, atol=1e-5 * float(largest))

@@ -290,9 +290,7 @@ def test_a_run_moves_every_weight_and_stays_finite(name):
     penalties = [WganGP()] if name == "wgan_gp" else []
     leak = gk.Leak(0.5, start=1)
     loss = "wgan" if name == "wgan_gp" else "hinge"
-    run = gk.Trainer(
-        G, D, data, loss=loss, batch_size=8, leak=leak, penalties=penalties, n_dis=2, device="cpu"
-    )
+    run = gk.Trainer(G, D, data, loss=loss, batch_size=8, leak=leak, d_terms=penalties, n_dis=2, device="cpu")
     for _ in range(2):
         stats = run.step()
     for old, new in zip(before, (G, D), strict=True):

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import gankit as gk
 from gankit.device import pick_device, threads_for
 from gankit.game.penalties import R1, ClipWeights, Orthogonal, WganGP
+from gankit.game.play import d_gradient
 from gankit.training import Diverged, checkpoints
 from gankit.training.checkpoints import CheckpointError
 from gankit.training.gradients import gradient_norm
@@ -134,7 +135,7 @@ def test_a_seed_trains_alike_alone_and_beside_others(family):
         return tuple(net.double() for net in nets)
 
     steps = 200 if family == "mlp" else 20
-    settings = {"loss": "mm-nsat", "penalties": [R1(0.1)], "leak": gk.Leak(0.25, start=5)}
+    settings = {"loss": "mm-nsat", "d_terms": [R1(0.1)], "leak": gk.Leak(0.25, start=5)}
     together = fit(trainer(nets=gk.pair(build, [3, 8, 1]), **settings), steps)
     pair_of_two = fit(trainer(nets=gk.pair(build, [8, 8]), **settings), steps)
     alone = fit(trainer(nets=build(8), seed=8, **settings), steps)
@@ -176,7 +177,7 @@ class Conditional(nn.Module):
 def test_conditional_networks_train_with_labels(source):
     torch.manual_seed(0)
     run = trainer(
-        nets=(Conditional(True), Conditional(False)), leak=gk.Leak(0.5, source=source), penalties=[R1(1.0)]
+        nets=(Conditional(True), Conditional(False)), leak=gk.Leak(0.5, source=source), d_terms=[R1(1.0)]
     )
     fit(run, 3)
     assert run.teacher.sample(12, labels=torch.arange(12) % 10).shape == (12, 1, 8, 8)
@@ -191,7 +192,7 @@ def test_accumulated_minibatches_are_one_large_one(lead):
     nets = gk.pair(lambda seed: small(seed=seed), (0, 1)) if lead else None
     run = trainer(nets=nets, accumulate=2, precision="float32")
     twin = trainer(nets=copy.deepcopy(nets) if lead else None)
-    parts = [twin.d_gradient() for _ in range(2)]
+    parts = [d_gradient(twin.play(twin.D), twin.d_params) for _ in range(2)]
     stats = run.d_step()
     for key in ("d_loss", "real_logit", "fake_logit"):
         torch.testing.assert_close(stats[key], (parts[0][key] + parts[1][key]) / 2)
@@ -203,7 +204,7 @@ def test_accumulated_minibatches_are_one_large_one(lead):
 
 @pytest.mark.parametrize("source", ["sync", "most-realistic"])
 def test_bfloat16_trains_with_float32_parameters_costs_and_penalties(source):
-    settings = {"penalties": [WganGP(1.0), R1(1.0)], "leak": gk.Leak(0.5, source=source), "loss": "mm-nsat"}
+    settings = {"d_terms": [WganGP(1.0), R1(1.0)], "leak": gk.Leak(0.5, source=source), "loss": "mm-nsat"}
     run, exact = trainer(precision="bfloat16", **settings), trainer(**settings)
     ours, theirs = run.step(), exact.step()
     assert ours["d_loss"].dtype == ours["g_loss"].dtype == torch.float32
@@ -229,7 +230,7 @@ FULL = {
     "loss": "mm-nsat",
     "n_dis": 2,
     "leak": gk.Leak(0.5, start=10, source="async-noise"),
-    "penalties": [WganGP(0.1)],
+    "d_terms": [WganGP(0.1)],
     "ema": gk.EMA(decay=0.9, start=4),
 }
 
@@ -523,7 +524,7 @@ def test_what_cannot_be_compiled_is_refused():
     with pytest.raises(ValueError, match="this run has an Ensemble"):
         trainer(nets=gk.pair(small, [0, 1])).compile()
     with pytest.raises(ValueError, match=r"this run has penalties of the slope \(R1"):
-        trainer(penalties=(R1(1.0),)).compile()
+        trainer(d_terms=(R1(1.0),)).compile()
 
 
 # --- Nothing waits ----------------------------------------------------------------------------------------------
@@ -583,9 +584,9 @@ def test_nothing_in_a_step_waits_for_the_device(monkeypatch, nets, loss, leak):
         "ensemble": lambda: gk.pair(small, [0, 1]),
     }
     run = trainer(
-        nets=make[nets](), loss=loss, batch_size=4, n_dis=2, accumulate=2, penalties=(R1(1.0),),
+        nets=make[nets](), loss=loss, batch_size=4, n_dis=2, accumulate=2, d_terms=(R1(1.0),),
         leak=None if leak is None else gk.Leak(0.5, source=leak), projections=(ClipWeights(1.0),),
-        g_penalties=(Orthogonal(),),
+        g_terms=(Orthogonal(),),
     )  # fmt: skip
     for name in ("tolist", "numpy", "cpu"):
         monkeypatch.setattr(Tensor, name, lambda *args, name=name: pytest.fail(f"Tensor.{name} in a step"))

@@ -56,7 +56,7 @@ CASES = {
     "classes": (biggan, {"loss": "hinge", "leak": gk.Leak(0.25, source="async-noise"), "accumulate": 2}),
     "penalties": (
         lambda: gk.models.wgan_gp(DIGITS.shape, z_dim=8, width=8),
-        {"loss": "wgan", "penalties": (WganGP(), R1(1.0))},
+        {"loss": "wgan", "d_terms": (WganGP(), R1(1.0))},
     ),
 }
 

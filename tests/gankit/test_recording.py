@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import gankit as gk
 from gankit.training import Diverged as FromTraining
-from gankit.training.loop import Diverged, Schedule, stop_if_diverged
+from gankit.training.recording import Diverged, Schedule, stop_if_diverged
 
 BAD = st.sampled_from([math.nan, math.inf, -math.inf])
 
@@ -23,7 +23,7 @@ def test_a_schedule_counts_from_one(name):
 @given(data=st.data(), length=st.integers(1, 8), replicas=st.integers(0, 3), later=st.integers(0, 5))
 def test_the_first_bad_cost_is_named(data, length, replicas, later):
     lead = (replicas,) if replicas else ()
-    costs = [(torch.randn(lead), torch.randn(lead)) for _ in range(length)]
+    costs = [tuple(torch.randn(4, *lead)) for _ in range(length)]
     step = length + later
     stop_if_diverged(costs, step, lead, None)  # finite: nothing happens
     at = data.draw(st.integers(0, length - 1))
