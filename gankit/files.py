@@ -8,6 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+class CheckpointError(RuntimeError):
+    """A file of weights that is missing, damaged, or of another network; the message names it."""
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it if the block succeeds and removed if it fails.

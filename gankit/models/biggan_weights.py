@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gankit.files import CheckpointError
 from gankit.models import biggan, biggan_cifar
 from gankit.models.biggan import BIGGAN, CHUNK, HierarchicalGenerator
 from gankit.models.blocks import (
@@ -41,7 +42,6 @@ from gankit.models.blocks import (
     UpBlock,
 )
 from gankit.models.spectral import SNConv2d, SNEmbedding, SNLinear, leading_vectors, power_iteration
-from gankit.training.checkpoints import CheckpointError
 
 State = Mapping[str, Tensor]
 SIDES = {4: 32, 5: 64, 6: 128, 7: 256}

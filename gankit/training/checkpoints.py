@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gankit.files import replacing
+from gankit.files import CheckpointError, replacing
 from gankit.version import __version__
 
 BEST = "best.pt"
@@ -28,10 +28,6 @@ PARTS = frozenset(
     ["step", "seconds", "seeds", "G", "D", "teacher", "g_opt", "d_opt", "streams", "global_streams"]
 ) | {"states", "data", "history", "recipe", "versions"}
 """What every checkpoint holds."""
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint that is missing, damaged, or of another network; the message names the file."""
 
 
 def write(state: dict[str, Any], path: Path) -> None:

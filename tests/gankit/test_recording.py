@@ -1,14 +1,22 @@
+import dataclasses
+import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 import gankit as gk
 from gankit.training import Diverged as FromTraining
-from gankit.training.recording import Diverged, Schedule, stop_if_diverged
+from gankit.training.recording import Diverged, FolderInUse, Schedule, lock, stop_if_diverged
 
 BAD = st.sampled_from([math.nan, math.inf, -math.inf])
 
@@ -61,3 +69,134 @@ def test_what_is_due_happens_and_all_of_it_at_the_end(tmp_path: Path, schedule, 
     assert [row["step"] for row in run.history] == rows
     assert called == calls
     assert list(map(gk.checkpoints.step_of, gk.checkpoints.saved(tmp_path))) == files
+
+
+# --- Signals, locks and folders --------------------------------------------------------------------------------------
+
+SCRIPT = """
+import sys
+import gankit as gk
+data = gk.data.load("digits", n=100)
+G, D = gk.models.mlp(data.shape, z_dim=4, depth=3, width=8)
+run = gk.Trainer(G, D, data, batch_size=8, device="cpu")
+out = sys.argv[1]
+if newest := gk.checkpoints.latest(__import__("pathlib").Path(out)):
+    run.load(newest)
+run.fit(int(sys.argv[2]) - run.steps, out=out, log_every=5, save_every=10**6, progress=len(sys.argv) > 3)
+"""
+
+
+def start(out: Path, steps: int, *more: str, **settings) -> subprocess.Popen:
+    paths = os.pathsep.join(path for path in sys.path if path)
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(out), str(steps), *more],
+        env=os.environ | {"PYTHONPATH": paths},
+        **settings,
+    )
+
+
+def wait_for_rows(out: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 600
+    while not ((out / "log.jsonl").exists() and (out / "log.jsonl").read_text().count("\n") > 2):
+        assert process.poll() is None, "the run ended by itself"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_saves_says_so_and_ends_as_it_asks(number, tmp_path):
+    out = tmp_path / "run"
+    process = start(out, 10**6, stderr=subprocess.PIPE, text=True)
+    wait_for_rows(out, process)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=600)
+    assert (
+        process.returncode == (-number if number != signal.SIGINT else -signal.SIGINT)
+        or "KeyboardInterrupt" in said
+    )
+    (kept,) = gk.checkpoints.saved(out)
+    step = gk.checkpoints.step_of(kept)
+    assert f"{number.name} at step {step:,}: saved" in said
+    # Not a step is lost: gone on with, the run is the uninterrupted one.
+    assert start(out, step + 7).wait(600) == 0
+    assert start(tmp_path / "whole", step + 7).wait(600) == 0
+    names = [folder / f"checkpoint-{step + 7:08d}.pt" for folder in (out, tmp_path / "whole")]
+    ours, other = (gk.checkpoints.read(name)["G"] for name in names)
+    assert all(torch.equal(ours[key], other[key]) for key in ours)
+
+
+def test_a_closed_pipe_does_not_end_a_run(tmp_path):
+    out = tmp_path / "run"
+    process = start(out, 400, "bar", stderr=subprocess.PIPE)
+    process.stderr.close()
+    assert process.wait(600) == 0
+    assert (out / "checkpoint-00000400.pt").exists()
+
+
+def test_two_writers_are_refused_and_the_lock_dies_with_its_process(tmp_path):
+    out = tmp_path / "run"
+    process = start(out, 10**6)
+    wait_for_rows(out, process)
+    with pytest.raises(FolderInUse, match="another process is writing into"):
+        lock(out)
+    process.kill()
+    process.wait()
+    lock(out).release()
+
+
+def small_run(seed: int = 0) -> gk.Trainer:
+    data = gk.data.load("digits", n=100)
+    return gk.Trainer(
+        *gk.models.mlp(data.shape, z_dim=4, depth=3, width=8, seed=seed), data, batch_size=8, device="cpu"
+    )
+
+
+def test_a_used_folder_is_not_emptied(tmp_path):
+    first = small_run().fit(3, out=tmp_path, progress=False)
+    log = (tmp_path / "log.jsonl").read_bytes()
+    with pytest.raises(FolderInUse, match=r"holds checkpoint-00000003.pt of another run"):
+        small_run(1).fit(2, out=tmp_path, progress=False)
+    assert (tmp_path / "log.jsonl").read_bytes() == log
+    first.fit(2, out=tmp_path, progress=False)  # the run itself goes on
+    small_run().load(tmp_path / "checkpoint-00000005.pt").fit(1, out=tmp_path, progress=False)
+    assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [
+        3,
+        5,
+        6,
+    ]
+
+
+def test_other_data_under_the_same_name_are_noticed(tmp_path):
+    small_run().fit(2, out=tmp_path, progress=False)
+    run, path = small_run(), tmp_path / "checkpoint-00000002.pt"
+    images = run.data.images.clone()
+    images[7] = 16 - images[7]
+    run.data = dataclasses.replace(run.data, images=images)
+    with pytest.raises(gk.checkpoints.CheckpointError, match="samples or labels differ"):
+        run.load(path)
+    run = small_run()
+    run.data = dataclasses.replace(run.data, classes=tuple("abcdefghij"))
+    with pytest.raises(gk.checkpoints.CheckpointError, match="classes was"):
+        run.load(path)
+    run.load(path, same_data=False)
+
+
+def test_dropout_of_the_users_own_resumes_exactly(tmp_path):
+    def run() -> gk.Trainer:
+        torch.manual_seed(5)
+        data = gk.data.load("digits", n=100)
+        G, D = gk.models.mlp(data.shape, z_dim=4, depth=3, width=8)
+        return gk.Trainer(G, nn.Sequential(nn.Dropout(0.5), *D), data, batch_size=8, device="cpu")
+
+    whole = run().fit(6, progress=False)
+    run().fit(3, out=tmp_path, progress=False)
+    torch.manual_seed(99)
+    resumed = run().load(tmp_path / "checkpoint-00000003.pt").fit(3, progress=False)
+    assert all(torch.equal(a, b) for a, b in zip(whole.D.parameters(), resumed.D.parameters(), strict=True))
+
+
+def test_logits_beyond_all_measure_stop_a_run():
+    run = small_run()
+    run.d_opt.param_groups[0]["lr"] = 1e6
+    with pytest.raises(Diverged, match=r"logits went beyond 1e\+12|NaN or infinite"):
+        run.fit(400, log_every=10, progress=False)
