@@ -34,8 +34,8 @@ from gankit.recipes.recipe import Recipe
 from gankit.training import Trainer
 
 BASELINE = SETTINGS["digits"]
-LEAKY = replace(BASELINE, leak_beta=0.5, leak_start=500)
-RUNS = {"baseline": BASELINE, "teacher": LEAKY, "generator": replace(LEAKY, leak_source="generator")}
+LEAKY = replace(BASELINE, leak=gk.Leak(0.5, 500))
+RUNS = {"baseline": BASELINE, "teacher": LEAKY, "generator": LEAKY.changed({"leak.source": "generator"})}
 """Name -> recipe."""
 
 MEASURES = {"FD": "distance", "D_JS": "divergence", "FD of average": "average_distance"}

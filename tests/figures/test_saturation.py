@@ -1,6 +1,5 @@
 """The figures on saturation and Adam: 5, 9 to 13 of the sample-weighting paper."""
 
-import dataclasses
 from types import ModuleType
 from typing import Any
 
@@ -333,7 +332,7 @@ def test_what_the_chapter_tells_of_beta2() -> None:
 
 def test_what_the_chapter_tells_of_beta1() -> None:
     calm = load("mm_nsat/fig05_early_gradients_beta1_05")
-    assert runs.SETTINGS[calm["setting"]] == dataclasses.replace(RECIPE, beta1=0.5)
+    assert runs.SETTINGS[calm["setting"]] == RECIPE.changed({"beta1": 0.5})
     assert all(row["ever"] == 0 for row in calm["summary"].values())
     assert load("mm_nsat/fig05_early_gradients")["summary"]["mm"]["at_end"] >= 8
 
