@@ -130,7 +130,7 @@ def draw(result: dict[str, Any]) -> Figure:
     left.minorticks_off()
     right.set(xlabel="generator steps", ylabel="real minus generated logit")
     for ax in (left, right):
-        ax.axvline(LEAKY.leak_start, color="#BBBBBB", lw=1, zorder=0)
+        ax.axvline(LEAKY.leak.start, color="#BBBBBB", lw=1, zorder=0)
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=len(look))
     return figure
 

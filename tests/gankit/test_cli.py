@@ -160,7 +160,12 @@ def test_a_killed_run_started_again_ends_as_if_never_killed(gankit, tmp_path, mo
     assert [row["step"] for row in rows(Path("runs/a"))] == list(range(50, 2001, 50))
     assert_same_run(Path("runs/a"), Path("runs/b"))
     names = {path.name for path in Path("runs/a").iterdir()}
-    assert names - {".lock"} == {"checkpoint-00001500.pt", "checkpoint-00002000.pt", "log.jsonl", "recipe.json"}
+    assert names - {".lock"} == {
+        "checkpoint-00001500.pt",
+        "checkpoint-00002000.pt",
+        "log.jsonl",
+        "recipe.json",
+    }
 
 
 @pytest.mark.parametrize(
