@@ -25,8 +25,9 @@ from figures.leakyema.runs import CONVENTIONAL, LEAKY
 from figures.mm_nsat.coverage import label_bits, label_distance
 from figures.provenance import command_line, rounded, stamp
 from gankit import classifiers, commands
+from gankit.commands import flags
 from gankit.plotting import band, color_of, use_style
-from gankit.recipes import from_dict, operations, recipes
+from gankit.recipes import operations, recipes
 from gankit.training import checkpoints
 
 REAL = 10_000
@@ -251,12 +252,8 @@ def facts(run: Run, seeds: Sequence[int]) -> dict[str, Any]:
     """What is known of a run before it is started: the command of its first seeds, and its operations beside the
     recipe's."""
     words = command(run, seeds if run.together else seeds[:1], "CIFAR10", Path("runs") / run.recipe)
-    arguments = commands._parser().parse_args(words)
     full = recipes[run.recipe]
-    changed = {
-        f: getattr(arguments, f) for f in vars(full) if hasattr(arguments, f) and f not in ("data", "recipe")
-    }
-    own, _ = from_dict({**vars(full), **changed, "seeds": seeds})
+    own = full.changed(flags.read(run.flags))
     return {
         "command": f"gankit {shlex.join(words)}",
         "recipe": run.recipe,

@@ -66,15 +66,14 @@ def train(setting: str, seeds: Sequence[int], steps: int, evaluations: int = 8) 
     judge = classifiers.load("digits", train=True)
     all_seeds = [seed for _ in COSTS for seed in seeds]
     G, D = gk.pair(lambda seed: recipe.networks(data.shape, seed), all_seeds)
-    g_optimizer, d_optimizer = recipe.optimizers()
     run = Trainer(
         G,
         D,
         data,
         loss=[cost for cost in COSTS for _ in seeds],
         batch_size=recipe.batch_size,
-        g_optimizer=g_optimizer,
-        d_optimizer=d_optimizer,
+        g_optimizer=recipe.g_optimizer,
+        d_optimizer=recipe.d_optimizer,
     )
     run.fit(
         steps,

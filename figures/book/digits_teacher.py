@@ -34,8 +34,8 @@ from gankit.recipes.recipe import Recipe
 from gankit.training import Trainer
 
 BASELINE = SETTINGS["digits"]
-LEAKY = replace(BASELINE, leak_beta=0.5, leak_start=500)
-RUNS = {"baseline": BASELINE, "teacher": LEAKY, "generator": replace(LEAKY, leak_source="generator")}
+LEAKY = replace(BASELINE, leak=gk.Leak(0.5, 500))
+RUNS = {"baseline": BASELINE, "teacher": LEAKY, "generator": LEAKY.changed({"leak.source": "generator"})}
 """Name -> recipe."""
 
 MEASURES = {"FD": "distance", "D_JS": "divergence", "FD of average": "average_distance"}
@@ -130,7 +130,7 @@ def draw(result: dict[str, Any]) -> Figure:
     left.minorticks_off()
     right.set(xlabel="generator steps", ylabel="real minus generated logit")
     for ax in (left, right):
-        ax.axvline(LEAKY.leak_start, color="#BBBBBB", lw=1, zorder=0)
+        ax.axvline(LEAKY.leak.start, color="#BBBBBB", lw=1, zorder=0)
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=len(look))
     return figure
 

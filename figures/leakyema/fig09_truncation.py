@@ -11,11 +11,9 @@ sweep changes the standard deviation of z and cuts nothing off.)
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -28,12 +26,12 @@ import gankit as gk
 from figures.book.measuring_truncation import N_CLASSES, Z_DIM, LabelledDiscriminator, LabelledGenerator
 from figures.provenance import command_line, rounded, stamp
 from gankit import metrics
-from gankit.commands.runs import load_run
 from gankit.data import Dataset
 from gankit.device import pick_device
 from gankit.metrics.features import FeatureSpace
 from gankit.models.sampling import Sampler
 from gankit.plotting import use_style
+from gankit.recipes import open_run
 from gankit.training import Trainer
 
 LIMITS = (None, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
@@ -69,8 +67,7 @@ def players(run: str = "", data: str = "", seeds: int = 5, steps: int = 2_000) -
         return train(seeds, steps)
     found = {}
     for folder in run.split(","):
-        asked = argparse.Namespace(folder=Path(folder), root=None, device="auto", best=False, step=None)
-        trainer = load_run(asked, needs_data=not data)
+        trainer = open_run(folder, needs_data=not data)
         reference = gk.data.load(data) if data else trainer.data
         if reference.shape != trainer.data.shape:
             raise ValueError(

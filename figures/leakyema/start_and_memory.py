@@ -22,6 +22,7 @@ from figures.leakyema import runs
 from figures.leakyema.runs import Variant
 from figures.provenance import command_line, rounded, stamp
 from gankit.plotting import use_style
+from gankit.training.average import EMA
 
 STARTS = (0, 125, 250, 500, 1_000, 2_000)
 ALPHAS = (0.9, 0.99, 0.999)
@@ -56,7 +57,7 @@ def compute(
     seconds = 0.0
     for alpha in ALPHAS:
         result = runs.train(
-            dataclasses.replace(recipe, ema_decay=alpha),
+            dataclasses.replace(recipe, ema=EMA(alpha)),
             variants,
             range(n_seeds),
             steps,

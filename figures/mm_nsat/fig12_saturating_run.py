@@ -67,11 +67,11 @@ def compute(setting: str = "", n_seeds: int = 10, steps: int = 0) -> dict[str, A
     epoch = round(per_epoch)
     if steps < max(2 * epoch, SNAPSHOTS):
         raise ValueError(f"steps must be at least two epochs, {2 * epoch}, got {steps}")
-    watch, pictures = gradients.UpdateSizes(), Snapshots(recipe.z_dim, steps)
+    watch, pictures = gradients.UpdateSizes(), Snapshots(recipe.networks.z_dim, steps)
     read = gradients.record(
         recipe, {"mm": Variant("mm", "MM")}, range(n_seeds), steps, lambda run: watch(run) | pictures(run)
     )["mm"]
-    g_adam, _ = recipe.optimizers()
+    g_adam = recipe.g_optimizer
     n_params = sum(p.numel() for p in recipe.networks(gk.data.load(recipe.data).shape, 0)[0].parameters())
     read["stand_in"] = stand_in(read["g_grad"], n_params, g_adam.lr, g_adam.beta1, g_adam.beta2)
     models = [

@@ -104,11 +104,10 @@ def reset_generator(recipe: Recipe, every: int) -> Callback:
     """
     if every < 1:
         raise ValueError(f"every must be at least 1 step, got {every}")
-    g_adam, _ = recipe.optimizers()
 
     def reset(run: Trainer) -> None:
         if run.steps % every == 0:
-            run.g_opt = g_adam.build(run.g_params)
+            run.g_opt = recipe.g_optimizer.build(run.g_params)
 
     return reset
 

@@ -8,7 +8,6 @@ has little; and whether a discriminator scores modes as section 2.3 supposes.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,7 +30,7 @@ SAMPLES = 2_500
 
 SETTINGS: Mapping[str, Recipe] = {
     "ring": runs.SETTINGS["ring"],
-    "ring-hopping": dataclasses.replace(runs.SETTINGS["ring"], batch_size=128, d_lr=3e-4),
+    "ring-hopping": runs.SETTINGS["ring"].changed({"batch_size": 128, "d_lr": 3e-4}),
     "spiral": runs.SETTINGS["spiral"],
 }
 """Setting -> recipe. In "ring-hopping" the discriminator learns more slowly than the generator."""
@@ -242,7 +241,7 @@ def compute(
     for first in range(0, len(names), per_run):
         group = names[first : first + per_run]
         run = runs.build(recipe, [variants[name] for name in group], range(n_seeds))
-        watch = Watch(run.data, recipe.z_dim)
+        watch = Watch(run.data, recipe.networks.z_dim)
         run.fit(steps, log_every=5, callback=watch, callback_every=every)
         result |= runs.curves(run, group, n_seeds)
         watches |= {name: (watch, slice(i * n_seeds, (i + 1) * n_seeds)) for i, name in enumerate(group)}

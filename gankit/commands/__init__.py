@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import re
 import sys
 from collections.abc import Sequence
 
@@ -18,15 +16,24 @@ COMMANDS = (train, sample, evaluate, plot, recipes, classifier, pack, import_big
 
 EXAMPLES = """\
 examples:
-  gankit recipes                                       what can be trained
-  gankit train mm-nsat-digits --out runs/a             train; goes on where it stopped if runs/a exists
-  gankit train ns-ring --seed 0 1 2 3 --out runs/b     four seeds side by side
-  gankit sample runs/a                                 write a grid of samples, runs/a/samples.png
-  gankit evaluate runs/a                               print a table, write runs/a/evaluation.json
-  gankit evaluate runs/a --curve                       the same of every checkpoint that train --keep-every kept
-  gankit plot runs/a runs/b                            draw what both logged, runs/a/curves.png
-  gankit evaluate runs/a -n 50000 --features inception --metrics fd is        FID and IS
-  gankit pack imagenet imagenet128 --split train --size 128    decode pictures once; train with --data imagenet128
+  gankit recipes
+      what can be trained
+  gankit train mm-nsat-digits --out runs/a
+      train; goes on where it stopped if runs/a exists
+  gankit train ns-ring --seed 0 1 2 3 --out runs/b
+      four seeds side by side
+  gankit sample runs/a
+      write a grid of samples, runs/a/samples.png
+  gankit evaluate runs/a
+      print a table, write runs/a/evaluation.json
+  gankit evaluate runs/a --curve
+      the same of every checkpoint that train --keep-every kept
+  gankit plot runs/a runs/b
+      draw what both logged, runs/a/curves.png
+  gankit evaluate runs/a -n 50000 --features inception --metrics fd is
+      FID and IS
+  gankit pack imagenet imagenet128 --split train --size 128
+      decode pictures once; train with --data imagenet128
 """
 
 
@@ -68,14 +75,13 @@ def _parser() -> flags.Parser:
         prog="gankit",
         description="Train, sample and evaluate GANs.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"gankit {gankit.__version__}")
-    commands = parser.add_subparsers(dest="command", title="commands")
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
-    usages = "".join(command.format_usage() for command in commands.choices.values())
-    parser.flags = tuple(sorted(set(re.findall(r"--[a-z0-9-]+", usages))))
+    known = {flag for command in commands.choices.values() for flag in command._option_string_actions}
+    parser.flags = tuple(sorted(flag for flag in known if flag.startswith("--")))
     return parser
 
 

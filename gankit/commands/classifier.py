@@ -26,7 +26,6 @@ def add(commands: flags.Commands) -> None:
         parents=[flags.common()],
         help="train the classifier that evaluation uses",
         description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("name", help=f"{', '.join(classifiers.RECIPES)}, or a path")
     command.add_argument("--to", type=Path, metavar="FILE", help="file to write; needed for a path")

@@ -43,7 +43,6 @@ def add(commands: flags.Commands) -> None:
             metrics=about,
             default="by default mode statistics of mixtures, class statistics of digits, and fd",
         ),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument(
         "-n", "--n", type=flags.positive, default=5_000, help="number of samples (default: %(default)s)"
@@ -91,7 +90,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         raise ValueError("--curve measures every kept checkpoint: leave --best and --step out")
     device = arguments.device = runs.own_device(arguments.device)
     with processes.joined(device):
-        run = runs.load_run(arguments)
+        run = runs.opened(arguments)
         data, split = _reference(run, arguments)
         space = spaces.of_run(run, data, arguments)
         n_real = spaces.n_real(space, data, arguments.n_real)

@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from gankit.recipes import Recipe
+from gankit.recipes import recipe as recipes
+from gankit.recipes.records import PLACES, Field
 
 Commands = argparse._SubParsersAction
 """What `add_subparsers` returns, to which each command adds itself."""
+
+
+class Formatter(argparse.HelpFormatter):
+    """Fills the paragraphs of a text, and keeps its indented lines apart."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = re.sub(r"(?<=\S)\n(?=\S)", " ", text).splitlines()
+        columns = [re.match(r"( +\S+ +)?", line)[0] for line in lines]
+        return "\n".join(
+            textwrap.fill(line, width, subsequent_indent=" " * len(column), break_on_hyphens=False)
+            for line, column in zip(lines, columns, strict=True)
+        )
 
 
 class Parser(argparse.ArgumentParser):
@@ -16,6 +35,9 @@ class Parser(argparse.ArgumentParser):
 
     flags: tuple[str, ...] = ()
     """Flags of all commands, to guess what a misspelt one means."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"formatter_class": Formatter} | settings)
 
     def error(self, message: str) -> NoReturn:
         unknown = message.partition("unrecognized arguments: ")[2].split()
@@ -82,3 +104,52 @@ def reading() -> Parser:
         help="measure batch norm's statistics anew, over K batches of such z (default: those of training)",
     )
     return reading
+
+
+def add_fields(command: argparse.ArgumentParser) -> None:
+    """A flag for each field of a recipe, under all its names, in groups by the record that it belongs to."""
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for field in fields():
+        title = field.name.partition(".")[0]
+        if field.name in recipes.ALIASES:
+            title = "both optimisers"
+        elif title not in PLACES:
+            title = "the run"
+        group = groups.get(title) or groups.setdefault(title, command.add_argument_group(title))
+        group.add_argument(
+            *map(_flag, field.names),
+            dest=field.name,
+            type=field.read,
+            metavar="X",
+            default=argparse.SUPPRESS,
+            help=field.help.replace("%", "%%"),
+        )
+
+
+def show_values(command: argparse.ArgumentParser, recipe: Recipe) -> None:
+    """Put a recipe's values behind the help of its flags."""
+    for field in fields():
+        command._option_string_actions[_flag(field.name)].help += f" ({recipes.value(recipe, field.name)})"
+
+
+def given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What flags set, for `Recipe.changed`."""
+    return {
+        field.name: getattr(arguments, field.name) for field in fields() if hasattr(arguments, field.name)
+    }
+
+
+def read(words: Sequence[str]) -> dict[str, Any]:
+    """The same from words of `gankit train`; those of other flags are passed over."""
+    parser = Parser(add_help=False)
+    add_fields(parser)
+    return given(parser.parse_known_args(words)[0])
+
+
+def fields() -> list[Field]:
+    """The fields of a recipe that have a flag."""
+    return [f for f in recipes.fields() if f.read is not None and f.name not in ("name", "about", "paper")]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

@@ -13,6 +13,7 @@ from gankit.commands import flags, runs
 from gankit.models import biggan_weights
 from gankit.models.biggan import HierarchicalGenerator
 from gankit.recipes import Recipe, recipes
+from gankit.recipes.opening import blank_pictures
 from gankit.training import checkpoints
 
 PUBLIC = 138_000
@@ -56,7 +57,7 @@ def import_biggan(arguments: argparse.Namespace) -> None:
         D: nn.Module = biggan_weights.load_discriminator(critic)
     else:
         _, D = recipe.networks(teacher.shape, 0, teacher.n_classes)
-    run = recipe.trainer(G, D, runs.blank_pictures(teacher.shape, teacher.n_classes), device="cpu")
+    run = recipe.trainer(G, D, blank_pictures(teacher.shape, teacher.n_classes), device="cpu")
     _check_layers(run.teacher.net, recipe, teacher)
     run.teacher.net.load_state_dict(teacher.state_dict())
     run.steps = arguments.step or (PUBLIC if recipe.size == 128 else recipe.steps)
@@ -96,7 +97,7 @@ def _recipe(G: nn.Module) -> Recipe:
         base, y_dim, width = recipes["biggan-cifar10"], None, _width(G, 4)
     if side not in (32, 128):
         base = dataclasses.replace(base, name=f"biggan-imagenet{side}", data=f"imagenet{side}", size=side)
-    return dataclasses.replace(base, z_dim=G.z_dim, width=width, y_dim=y_dim)
+    return base.changed({"z_dim": G.z_dim, "width": width, "y_dim": y_dim})
 
 
 def _width(G: nn.Module, multiple: int) -> int:

@@ -33,7 +33,6 @@ def add(commands: flags.Commands) -> None:
         "plot",
         help="draw the learning curves of runs",
         description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="folder of a run")
     command.add_argument(

@@ -6,8 +6,8 @@ import argparse
 import textwrap
 
 from gankit.commands import flags
-from gankit.commands.train import fields
 from gankit.recipes import Recipe, operations, recipes
+from gankit.recipes import recipe as settings
 
 ESTIMATE = (
     f"{operations.GPU} at an assumed {operations.RATE / 1e12:.0f} TFLOP/s, and at least "
@@ -30,9 +30,7 @@ def list_recipes(arguments: argparse.Namespace) -> None:
     width = max(map(len, recipes))
     print(f"{'recipe':{width}}  {'paper':22}  {'data':15}  {'steps':>9}  {'PFLOP':>9}  {'hours':>6}")
     for recipe in recipes.values():
-        counted = operations.of_recipe(
-            recipe
-        )  # a moment for a large network, so each line is shown when it is known
+        counted = operations.of_recipe(recipe)  # takes a moment for a large network, so each line is flushed
         hours = f"{counted.hours:,.1f}" if counted.hours >= 0.05 else "< 0.1"
         print(
             f"{recipe.name:{width}}  {recipe.paper or '-':22}  {recipe.data:15}  {recipe.steps:>9,}  "
@@ -53,8 +51,9 @@ def _show(recipe: Recipe) -> None:
     )
     for paragraph in (f"{recipe.name}: {recipe.about}", costs):
         print(textwrap.fill(paragraph, 110, break_on_hyphens=False), end="\n\n")
-    for f in fields():
-        print(f"  {f.name:12} {getattr(recipe, f.name)!s:14} {f.metadata['help']}")
+    for field in flags.fields():
+        if (value := settings.value(recipe, field.name)) != "none":
+            print(f"  {field.names[0]:20} {value:14} {field.help}")
 
 
 def _short(number: float) -> str:

@@ -30,7 +30,7 @@ def add(commands: flags.Commands) -> None:
 
 def sample(arguments: argparse.Namespace) -> None:
     """Write a grid of samples as a PNG."""
-    run = runs.load_run(arguments, needs_data=False)
+    run = runs.opened(arguments, needs_data=False)
     target = arguments.to or arguments.folder / "samples.png"
     if target.suffix.lower() != ".png":
         raise ValueError(f"--to must name a .png file, got {target}")

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import typing
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gankit import metrics, processes
 from gankit.commands import flags, runs, spaces
-from gankit.recipes import Recipe, recipes
+from gankit.recipes import opening, recipes
 from gankit.training import Trainer, checkpoints
 
 DISTANCES = ("fd", "kd", "intra_fd", "class_divergence", "mode_divergence", "mode_kl", "stacked_kl")
@@ -24,6 +21,7 @@ def add(commands: flags.Commands) -> None:
         "train",
         parents=[flags.common()],
         add_help=False,
+        usage="gankit train RECIPE [--out FOLDER] [--seed N ...] [--FIELD X ...]",
         help="train a recipe",
         description="Train a recipe. If --out already holds that run, training goes on from its last checkpoint, "
         "and on a CPU ends with exactly the parameters of an uninterrupted run.",
@@ -82,15 +80,7 @@ def add(commands: flags.Commands) -> None:
         "--best-n", type=flags.positive, default=5_000, help="samples of each (default: %(default)s)"
     )
     spaces.add(best)
-    group = command.add_argument_group("fields of the recipe")
-    for f in fields():
-        group.add_argument(
-            f"--{f.name.replace('_', '-')}",
-            type=_type_of(f),
-            metavar="X",
-            default=argparse.SUPPRESS,
-            help=f.metadata["help"],
-        )
+    flags.add_fields(command)
     command.set_defaults(run=train)
 
 
@@ -100,22 +90,18 @@ class _Help(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: Any) -> None:
         if namespace.recipe is not None:
             try:
-                recipe = recipes[namespace.recipe]
+                named = recipes[namespace.recipe]
             except KeyError as error:
                 parser.error(str(error))
-            parser.description = f"{recipe.name}: {recipe.about}"
-            for f in fields():
-                flag = parser._option_string_actions[f"--{f.name.replace('_', '-')}"]
-                flag.help = f"{f.metadata['help']} ({getattr(recipe, f.name)})"
+            parser.description = f"{named.name}: {named.about}"
+            flags.show_values(parser, named)
         parser.print_help()
         parser.exit()
 
 
 def train(arguments: argparse.Namespace) -> None:
     """Train a recipe, or go on with the run that is already in the folder; processes of torchrun share its batches."""
-    recipe = recipes[arguments.recipe]
-    given = {f.name: getattr(arguments, f.name) for f in fields() if hasattr(arguments, f.name)}
-    recipe = dataclasses.replace(recipe, **given)
+    recipe = recipes[arguments.recipe].changed(flags.given(arguments))
     seeds = tuple(arguments.seed)
     out = arguments.out or Path("runs") / f"{recipe.name}-seed{'-'.join(map(str, seeds))}"
     if out.is_file():
@@ -123,11 +109,11 @@ def train(arguments: argparse.Namespace) -> None:
     with processes.joined(device := runs.own_device(arguments.device)):
         found = _newest(out)
         if found is not None:
-            runs.check_same_run(found, recipe, seeds)
+            opening.check_same_run(found, recipe, seeds)
         run = recipe.build(seeds, root=arguments.root, download=arguments.download, device=device)
         say = print if processes.rank() == 0 else lambda line: None
         if found is not None:
-            run.load(found)
+            run.load(found, same_data=not opening.is_imported(found))
             say(f"{out}: going on from step {run.steps:,}")
         left = recipe.steps - run.steps
         if left <= 0:
@@ -174,23 +160,3 @@ def _watched(run: Trainer, arguments: argparse.Namespace) -> dict[str, Any]:
         "callback_every": arguments.best_every,
         "best": space.title(metric.title) if metric.titled_by_space else metric.title,
     }
-
-
-def fields() -> list[dataclasses.Field]:
-    """The fields of a recipe that have a flag."""
-    return [f for f in dataclasses.fields(Recipe) if "help" in f.metadata]
-
-
-def _type_of(f: dataclasses.Field) -> Callable[[str], Any]:
-    """What reads a field's flag: the field's type, where `none` unsets a field that may be unset."""
-    annotation = typing.get_type_hints(Recipe)[f.name]
-    kinds = typing.get_args(annotation)
-    if not kinds:
-        return annotation
-    (kind,) = (k for k in kinds if k is not type(None))
-
-    def read(text: str) -> Any:
-        return None if text == "none" else kind(text)
-
-    read.__name__ = kind.__name__  # argparse says "invalid int value"
-    return read

@@ -2,7 +2,7 @@
 
 from gankit.data.archives import DataError
 from gankit.data.dataset import Dataset, MappedDataset, frequencies
-from gankit.data.named import NAMES, cache_root, data_root, find, load, mixture
+from gankit.data.named import NAMES, cache_root, data_root, find, load, mixture, sample_shape
 
 __all__ = [
     "NAMES",
@@ -15,4 +15,5 @@ __all__ = [
     "frequencies",
     "load",
     "mixture",
+    "sample_shape",
 ]

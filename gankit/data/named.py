@@ -151,6 +151,38 @@ _TORCHVISION = {
 }
 NAMES = ("digits", *_TORCHVISION, *_STACKED, *_MIXTURES)
 
+SHAPES: dict[str, tuple[tuple[int, ...], int]] = {
+    "digits": ((1, 8, 8), 10),
+    "stacked-digits": ((3, 8, 8), 1000),
+    "mnist": ((1, 28, 28), 10),
+    "fashion-mnist": ((1, 28, 28), 10),
+    "stacked-mnist": ((3, 28, 28), 1000),
+    "cifar10": ((3, 32, 32), 10),
+    "ring": ((2,), 8),
+    "spiral": ((2,), 12),
+    "gaussian": ((2,), 1),
+}
+"""Shape of a sample and number of classes of the data sets that `load` knows by name."""
+
+
+def sample_shape(name: str, size: int | None = None, n_classes: int = 1000) -> tuple[tuple[int, ...], int]:
+    """Shape of a sample of what `load` would return, and the number of its classes, without reading anything.
+
+    Args:
+        name: as in `load`.
+        size: side in pixels to which pictures are brought.
+        n_classes: taken for that of a path, which is not known.
+
+    Raises:
+        ValueError: the data are a path, and `size` is not given.
+    """
+    if name in SHAPES:
+        shape, n_classes = SHAPES[name]
+        return (shape if size is None else (shape[0], size, size)), n_classes
+    if size is None:
+        raise ValueError(f"the size of the pictures in {name} is not known: give size")
+    return (3, size, size), n_classes
+
 
 def mixture(name: str) -> tuple[Tensor, Tensor, float]:
     """The exact mixture of Gaussians that `load(name)` draws its points from.

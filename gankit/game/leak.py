@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SOURCES = ("sync", "async-noise", "async-model", "generator", "most-realistic")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Leak:
     """Which part of the real minibatch is replaced by generated samples (LeakyEMA, equations 3 and 4).
 

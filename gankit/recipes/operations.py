@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from gankit.data.named import SHAPES, sample_shape
 from gankit.game.losses import losses
 from gankit.game.play import Game, Play, d_gradient, g_gradient
 from gankit.recipes.recipe import Recipe
@@ -29,20 +30,6 @@ RATE = 40e12
 can do in TF32, as NVIDIA states it. An assumption, not a measurement."""
 LAUNCH = 3e-3
 """Seconds that one pass of a network forwards and back is assumed to take at least, however small it is."""
-
-SHAPES: dict[str, tuple[tuple[int, ...], int]] = {
-    "digits": ((1, 8, 8), 10),
-    "stacked-digits": ((3, 8, 8), 1000),
-    "mnist": ((1, 28, 28), 10),
-    "fashion-mnist": ((1, 28, 28), 10),
-    "stacked-mnist": ((3, 28, 28), 1000),
-    "cifar10": ((3, 32, 32), 10),
-    "ring": ((2,), 8),
-    "spiral": ((2,), 12),
-    "gaussian": ((2,), 1),
-}
-"""Shape of a sample and number of classes of the data sets that `gankit.data.load` knows by name."""
-PATH_CLASSES = 1000  # of a folder; it does not matter to the count
 
 
 @dataclass(frozen=True)
@@ -66,14 +53,13 @@ def of_recipe(recipe: Recipe) -> Cost:
     Raises:
         ValueError: the size of its pictures is unknown, or its networks cannot be built for it.
     """
-    sample_shape(recipe)  # names a path whose size is unknown
+    sample_shape(recipe.data, recipe.size)  # names a path whose size is unknown
     # Only what the count depends on, so that recipes of the same networks are counted once.
     apart = {"name": "", "about": "", "paper": "", "loss": "ns", "steps": 1, "n_dis": 1, "accumulate": 1}
     apart |= {"precision": "float32", "data": recipe.data if recipe.data in SHAPES else "path"}
-    plain, leaking = (
-        _operations(dataclasses.replace(recipe, **apart, **more)) for more in (NO_LEAK, {"leak_start": 0})
-    )
-    leaks = max(0, recipe.steps - recipe.leak_start) if recipe.leak_beta else 0
+    leak = recipe.leak if recipe.leak is None else dataclasses.replace(recipe.leak, start=0)
+    plain, leaking = (_operations(dataclasses.replace(recipe, **apart, leak=one)) for one in (None, leak))
+    leaks = 0 if recipe.leak is None else max(0, recipe.steps - recipe.leak.start)
     total = (recipe.steps - leaks) * (recipe.n_dis * plain[0] + plain[1])
     total += leaks * (recipe.n_dis * leaking[0] + leaking[1])
     total *= recipe.accumulate
@@ -81,16 +67,11 @@ def of_recipe(recipe: Recipe) -> Cost:
     return Cost(total / recipe.steps, total, max(total / RATE, passes * LAUNCH) / 3600)
 
 
-NO_LEAK = {"leak_beta": 0.0, "leak_start": 0}
-
-
 @lru_cache
 def _operations(recipe: Recipe) -> tuple[float, float]:
     """Operations of one minibatch in the training step itself: of the discriminator's, of the generator's."""
-    shape, n_classes = sample_shape(recipe)
-    game = Game(
-        losses[recipe.loss], recipe.leak(), None, tuple(recipe.penalties()), tuple(recipe.g_penalties())
-    )
+    shape, n_classes = sample_shape(recipe.data, recipe.size)
+    game = Game(losses[recipe.loss], recipe.leak, None, recipe.d_terms, recipe.g_terms)
     # Both kinds of tensor have no numbers. Meta ones are several times faster to count with; fake ones claim to be on
     # a CPU, which the penalties' autocast asks for.
     with FakeTensorMode() if game.d_terms or game.g_terms else torch.device("meta"):
@@ -105,20 +86,6 @@ def _operations(recipe: Recipe) -> tuple[float, float]:
                 gradient(play, list(learner.parameters()))
             counts.append(float(count.total))
     return tuple(counts)
-
-
-def sample_shape(recipe: Recipe) -> tuple[tuple[int, ...], int]:
-    """Shape of a sample of the recipe's data, and number of classes, without reading them.
-
-    Raises:
-        ValueError: the data are a path, and the recipe does not say to which size they are brought.
-    """
-    if recipe.data in SHAPES:
-        shape, n_classes = SHAPES[recipe.data]
-        return (shape if recipe.size is None else (shape[0], recipe.size, recipe.size)), n_classes
-    if recipe.size is None:
-        raise ValueError(f"the size of the pictures in {recipe.data} is not known: give size")
-    return (3, recipe.size, recipe.size), PATH_CLASSES
 
 
 class _Operations(TorchDispatchMode):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,18 @@ from gankit import data as datasets
 from gankit import models
 from gankit.data.dataset import Dataset
 from gankit.device import PRECISIONS
-from gankit.game.leak import SOURCES, Leak
+from gankit.game.leak import Leak
 from gankit.game.losses import losses
 from gankit.game.penalties import R1, ClipWeights, Dragan, Orthogonal, WganGP
-from gankit.game.play import Projection, Term
+from gankit.game.play import Augment, Every, Projection, Rule, Term
 from gankit.models.ensemble import pair
+from gankit.recipes import records
+from gankit.recipes.records import Field, register
 from gankit.training import Trainer
 from gankit.training.average import EMA
 from gankit.training.optimisers import SGD, Adam, Optimizer, RMSProp
 
-MODELS: Mapping[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
+MODELS: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
     "mlp": models.mlp,
     "conv": models.conv,
     "dcgan": models.dcgan,
@@ -43,147 +45,152 @@ MODELS: Mapping[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
 """Name -> function of the samples' shape (and of the number of classes, where it asks for it) that makes (G, D)."""
 
 
-def _setting(text: str, default: Any) -> Any:
-    return field(default=default, metadata={"help": text})
+def _check_count(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A run. Every field but the first three has a flag of the same name in `gankit train RECIPE`.
+class Networks:
+    """The two networks, as a family of `MODELS` and their sizes; None is the family's own size.
 
     Attributes:
-        name: under which `gankit.recipes` lists it.
-        about: what it is, which table and row it belongs to, and what the paper does not print.
-        paper: the paper and its table or figure, in short; empty for settings of our own.
+        family: networks, a name of gankit.recipes.MODELS.
+        z_dim: length of a latent vector.
+        depth: weight layers of each network (mlp, conv).
+        width: hidden units (mlp) or filters next to the picture (the others).
+        y_dim: length of the class embedding that all blocks share (biggan).
+        d_depth: weight layers of the discriminator, where they differ (mlp).
 
     Raises:
-        ValueError: if the loss, the model or another name is unknown, or a number is out of range.
+        ValueError: an unknown family, a size below 1, or one that the family does not have.
     """
 
-    name: str
-    about: str
-    paper: str = ""
-    data: str = _setting("dataset: a name of gankit.data, or a folder or .zip of class folders", "digits")
-    size: int | None = _setting("side in pixels to which pictures of a folder are resized", None)
-    model: str = _setting(f"networks: {', '.join(MODELS)}", "mlp")
-    z_dim: int | None = _setting("length of a latent vector", 64)
-    depth: int | None = _setting("weight layers of each network (mlp, conv)", None)
-    width: int | None = _setting("hidden units (mlp) or filters next to the picture (the others)", 64)
-    y_dim: int | None = _setting("length of the class embedding that all blocks share (biggan)", None)
-    d_depth: int | None = _setting("weight layers of the discriminator, where they differ (mlp)", None)
-    loss: str = _setting("cost, a name of gankit.losses", "ns")
-    steps: int = _setting("generator steps", 2_000)
-    batch_size: int = _setting("samples of each kind in a minibatch", 64)
-    n_dis: int = _setting("discriminator steps per generator step", 1)
-    accumulate: int = _setting("minibatches whose gradients are averaged for one step", 1)
-    precision: str = _setting("of products and convolutions: float32 or bfloat16", "float32")
-    optimizer: str = _setting("adam, sgd or rmsprop", "adam")
-    lr: float = _setting("learning rate", 1e-3)
-    d_lr: float | None = _setting("the discriminator's learning rate, where it differs", None)
-    beta1: float = _setting("Adam's beta1", 0.5)
-    beta2: float = _setting("Adam's beta2", 0.999)
-    d_beta2: float | None = _setting("the discriminator's beta2, where it differs", None)
-    adam_eps: float = _setting("added to the root of Adam's second mean", 1e-8)
-    ema_decay: float = _setting("decay of the averaged generator, per generator step", 0.999)
-    ema_start: int = _setting("generator step at which averaging begins", 0)
-    leak_beta: float = _setting("LeakyEMA: share of real samples replaced, 0 for none", 0.0)
-    leak_start: int = _setting("LeakyEMA: generator step at which leaking begins", 0)
-    leak_source: str = _setting(f"LeakyEMA: {', '.join(s for s in SOURCES if s != 'async-model')}", "sync")
-    r1: float = _setting("strength gamma of the R1 penalty, 0 for none", 0.0)
-    wgan_gp: float = _setting("strength of the WGAN-GP penalty, 0 for none", 0.0)
-    dragan: float = _setting("strength of the DRAGAN penalty, 0 for none", 0.0)
-    orthogonal: float = _setting("strength of the orthogonal penalty on G's weights, 0 for none", 0.0)
-    clip: float = _setting("D's weights are clipped to [-clip, clip] (WGAN), 0 for no clipping", 0.0)
+    family: str = "mlp"
+    z_dim: int | None = 64
+    depth: int | None = None
+    width: int | None = 64
+    y_dim: int | None = None
+    d_depth: int | None = None
 
     def __post_init__(self) -> None:
-        losses[self.loss]
-        if self.model not in MODELS:
-            raise ValueError(f"model must be one of {', '.join(MODELS)}, got {self.model!r}")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
-        if self.optimizer not in ("adam", "sgd", "rmsprop"):
-            raise ValueError(f"optimizer must be adam, sgd or rmsprop, got {self.optimizer!r}")
-        sizes = (
-            "size",
-            "z_dim",
-            "depth",
-            "width",
-            "y_dim",
-            "d_depth",
-            "steps",
-            "batch_size",
-            "n_dis",
-            "accumulate",
-        )
-        for name in sizes:
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        takes = inspect.signature(MODELS[self.model]).parameters
-        for name, value in self._sizes().items():
+        if self.family not in MODELS:
+            raise ValueError(f"model must be one of {', '.join(MODELS)}, got {self.family!r}")
+        takes = inspect.signature(MODELS[self.family]).parameters
+        for name, value in self.sizes.items():
+            _check_count(name, value)
             if name not in takes:
                 flag = f"--{name.replace('_', '-')} none"
-                raise ValueError(f"model {self.model!r} has no {name}, got {value}; {flag} unsets it")
-        # Each checks its own numbers.
-        self.optimizers(), self.ema(), self.leak(), self.penalties(), self.g_penalties(), self.projections()
+                raise ValueError(f"model {self.family!r} has no {name}, got {value}; {flag} unsets it")
 
-    def networks(self, shape: tuple[int, ...], seed: int, n_classes: int = 0) -> tuple[nn.Module, nn.Module]:
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes that are given."""
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(Networks)[1:]}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def __call__(self, shape: tuple[int, ...], seed: int, n_classes: int = 0) -> tuple[nn.Module, nn.Module]:
         """(G, D) for samples of this shape, with initial weights drawn from `seed`.
 
         Args:
             shape: of one sample.
             seed: of the weights, at least 0.
-            n_classes: classes of the data; a model without classes does not look at it.
+            n_classes: classes of the data; a family without classes does not look at it.
 
         Raises:
-            ValueError: if the model does not fit the shape, or is conditional and there are no classes.
+            ValueError: if the family does not fit the shape, or is conditional and there are no classes.
         """
-        model = MODELS[self.model]
-        sizes = self._sizes()
+        model, sizes = MODELS[self.family], self.sizes
         if "n_classes" in inspect.signature(model).parameters:
             if n_classes < 1:
                 raise ValueError(
-                    f"model {self.model!r} learns classes and needs n_classes of at least 1, got {n_classes}"
+                    f"model {self.family!r} learns classes and needs n_classes of at least 1, got {n_classes}"
                 )
             sizes["n_classes"] = n_classes
-        return model(shape, **sizes, seed=seed)
+        return model(shape, seed=seed, **sizes)
 
-    def _sizes(self) -> dict[str, int]:
-        """The sizes of the networks that are given; the others are the model's own."""
-        sizes = {name: getattr(self, name) for name in ("z_dim", "depth", "width", "y_dim", "d_depth")}
-        return {name: value for name, value in sizes.items() if value is not None}
 
-    def optimizers(self) -> tuple[Optimizer, Optimizer]:
-        """Settings for G and for D."""
+@dataclass(frozen=True)
+class Recipe:
+    """A run.
 
-        def make(lr: float, beta2: float) -> Optimizer:
-            if self.optimizer == "adam":
-                return Adam(lr, self.beta1, beta2, self.adam_eps)
-            return SGD(lr) if self.optimizer == "sgd" else RMSProp(lr)
+    Attributes:
+        name: under which `gankit.recipes` lists it.
+        about: what it is, which table and row it belongs to, and what the paper does not print.
+        paper: the paper and its table or figure, in short; empty for settings of our own.
+        data: dataset, a name of gankit.data, or a folder or .zip of class folders.
+        size: side in pixels to which pictures of a folder are resized.
+        networks: what plays.
+        loss: cost, a name of gankit.losses.
+        steps: generator steps.
+        batch_size: samples of each kind in a minibatch.
+        n_dis: discriminator steps per generator step.
+        accumulate: minibatches whose gradients are averaged for one step.
+        precision: of products and convolutions, float32 or bfloat16.
+        g_optimizer: the generator's optimiser.
+        d_optimizer: the discriminator's optimiser.
+        ema: the averaged generator.
+        leak: LeakyEMA.
+        d_terms: added to the discriminator's cost (`gankit.game.penalties`).
+        g_terms: added to the generator's cost.
+        projections: what happens to the discriminator's weights after a step.
+        augment: what happens to images before the discriminator sees them.
+        rules: states that a step updates.
 
-        d_lr = self.lr if self.d_lr is None else self.d_lr
-        d_beta2 = self.beta2 if self.d_beta2 is None else self.d_beta2
-        return make(self.lr, self.beta2), make(d_lr, d_beta2)
+    Raises:
+        ValueError: if the loss or another name is unknown, or a number is out of range.
+    """
 
-    def ema(self) -> EMA:
-        """Settings of the averaged generator."""
-        return EMA(decay=self.ema_decay, start=self.ema_start)
+    name: str
+    about: str
+    paper: str = ""
+    data: str = "digits"
+    size: int | None = None
+    networks: Networks = Networks()
+    loss: str = "ns"
+    steps: int = 2_000
+    batch_size: int = 64
+    n_dis: int = 1
+    accumulate: int = 1
+    precision: str = "float32"
+    g_optimizer: Optimizer = Adam(1e-3)
+    d_optimizer: Optimizer = Adam(1e-3)
+    ema: EMA = EMA(0.999)
+    leak: Leak | None = None
+    d_terms: tuple[Term, ...] = ()
+    g_terms: tuple[Term, ...] = ()
+    projections: tuple[Projection, ...] = ()
+    augment: Augment | None = None
+    rules: tuple[Rule, ...] = ()
 
-    def leak(self) -> Leak | None:
-        """Settings of LeakyEMA, or None."""
-        leak = Leak(self.leak_beta, self.leak_start, self.leak_source)
-        return leak if self.leak_beta else None
+    def __post_init__(self) -> None:
+        losses[self.loss]
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        for name in ("size", "steps", "batch_size", "n_dis", "accumulate"):
+            _check_count(name, getattr(self, name))
+        for name in ("d_terms", "g_terms", "projections", "rules"):
+            if not isinstance(value := getattr(self, name), tuple):
+                raise ValueError(f"{name} must be a tuple of records, got {value!r}")
 
-    def penalties(self) -> list[Term]:
-        """Penalties of the discriminator's slope."""
-        return [P(w) for P, w in ((R1, self.r1), (WganGP, self.wgan_gp), (Dragan, self.dragan)) if w]
+    def changed(self, changes: Mapping[str, Any]) -> Recipe:
+        """The recipe with other values.
 
-    def g_penalties(self) -> list[Term]:
-        """Penalties of the generator's weights."""
-        return [Orthogonal(self.orthogonal)] if self.orthogonal else []
+        Args:
+            changes: name -> value. A name is that of a field ("steps", "leak"), a dotted one ("networks.width",
+                "d_terms.r1.gamma"), or short (`ALIASES`, and a term's own: "r1" is its strength). A term, a leak or an
+                augmentation begins with its first value and ends with a strength of 0. Where a short name stands for
+                two fields ("lr"), one that names a single field ("d_lr") has the last word.
 
-    def projections(self) -> list[Projection]:
-        """What happens to the discriminator's weights after a step."""
-        return [ClipWeights(self.clip)] if self.clip else []
+        Raises:
+            ValueError: an unknown name, with near matches; or a value that is out of range.
+        """
+        targets = names()
+        for name in changes:
+            if name not in targets:
+                raise ValueError(f"a recipe has no {name!r}{records.near(name, targets)}")
+        wide_first = sorted(changes, key=lambda name: -len(targets[name]))
+        return records.replaced(self, {at: changes[name] for name in wide_first for at in targets[name]})
 
     def build(
         self,
@@ -213,32 +220,88 @@ class Recipe:
         self, G: nn.Module, D: nn.Module, data: Dataset, seeds: Sequence[int] = (0,), *, device: str = "auto"
     ) -> Trainer:
         """The run on given networks and data; the other arguments are those of `build`."""
-        g_optimizer, d_optimizer = self.optimizers()
-        return Trainer(
-            G,
-            D,
-            data,
-            loss=self.loss,
-            seed=seeds[0],
-            batch_size=self.batch_size,
-            n_dis=self.n_dis,
-            accumulate=self.accumulate,
-            precision=self.precision,
-            g_optimizer=g_optimizer,
-            d_optimizer=d_optimizer,
-            ema=self.ema(),
-            leak=self.leak(),
-            d_terms=self.penalties(),
-            g_terms=self.g_penalties(),
-            projections=self.projections(),
-            device=device,
-            recipe=dataclasses.asdict(self) | {"seeds": list(seeds)},
-        )
+        around = ("name", "about", "paper", "data", "size", "networks", "steps")
+        played = {f.name: getattr(self, f.name) for f in dataclasses.fields(Recipe) if f.name not in around}
+        return Trainer(G, D, data, **played, seed=seeds[0], device=device, recipe=self.stored(seeds))
+
+    def stored(self, seeds: Sequence[int]) -> dict[str, Any]:
+        """What a checkpoint keeps of the run, so that it can be built again: plain values."""
+        return records.plain(self) | {"seeds": list(seeds)}
+
+
+BUILT_IN = {
+    "networks": (Networks,),
+    "g_optimizer": (Adam, SGD, RMSProp),
+    "d_optimizer": (Adam, SGD, RMSProp),
+    "ema": (EMA,),
+    "leak": (Leak,),
+    "d_terms": (R1, WganGP, Dragan),
+    "g_terms": (Orthogonal,),
+    "projections": (ClipWeights,),
+}
+"""Field of a recipe -> the kinds of records that it may hold; `records.register` adds others."""
+for kind in (Recipe, Every):
+    register()(kind)
+for place, kinds in BUILT_IN.items():
+    for kind in kinds:
+        register(place)(kind)
+
+BOTH = ("g_optimizer", "d_optimizer")
+ALIASES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "model": ("networks: " + ", ".join(MODELS), ("networks.family",)),
+    "z_dim": ("", ("networks.z_dim",)),
+    "depth": ("", ("networks.depth",)),
+    "width": ("", ("networks.width",)),
+    "y_dim": ("", ("networks.y_dim",)),
+    "d_depth": ("", ("networks.d_depth",)),
+    "optimizer": ("adam, sgd or rmsprop, of both networks", BOTH),
+    "lr": ("learning rate of both networks", tuple(f"{one}.lr" for one in BOTH)),
+    "d_lr": ("the discriminator's learning rate", ("d_optimizer.lr",)),
+    "beta1": ("Adam's beta1 of both networks", tuple(f"{one}.beta1" for one in BOTH)),
+    "beta2": ("Adam's beta2 of both networks", tuple(f"{one}.beta2" for one in BOTH)),
+    "d_beta2": ("the discriminator's beta2", ("d_optimizer.beta2",)),
+    "adam_eps": ("added to the root of Adam's second mean", tuple(f"{one}.eps" for one in BOTH)),
+    "ema_decay": ("decay of the averaged generator, per generator step", ("ema.decay",)),
+    "ema_start": ("", ("ema.start",)),
+    "leak_beta": ("LeakyEMA: share of real samples replaced, 0 for none", ("leak.beta",)),
+    "leak_start": ("LeakyEMA: generator step at which leaking begins", ("leak.start",)),
+    "leak_source": ("LeakyEMA: sync, async-noise, generator, most-realistic", ("leak.source",)),
+    "r1": ("strength gamma of the R1 penalty, 0 for none", ("d_terms.r1.gamma",)),
+    "wgan_gp": ("strength of the WGAN-GP penalty, 0 for none", ("d_terms.wgan_gp.weight",)),
+    "dragan": ("strength of the DRAGAN penalty, 0 for none", ("d_terms.dragan.weight",)),
+    "orthogonal": ("strength of the orthogonal penalty on G's weights, 0 for none", ("g_terms.orthogonal.weight",)),
+    "clip": ("D's weights are clipped to [-clip, clip] (WGAN), 0 for none", ("projections.clip_weights.limit",)),
+}  # fmt: skip
+"""Short name -> what it means, where its field does not say it better, and the fields that it stands for."""
+
+
+def fields() -> list[Field]:
+    """What can be set, with all its names: the fields of a recipe, of its records, and of two records at once."""
+    found = list(records.fields(Recipe))
+    for name, (about, targets) in ALIASES.items():
+        i = next(i for i, field in enumerate(found) if field.name == targets[0])
+        if len(targets) == 1:
+            names = tuple(dict.fromkeys((name, *found[i].names)))
+            found[i] = dataclasses.replace(found[i], help=about or found[i].help, names=names)
+        else:
+            found.insert(i, Field(name, about, found[i].read, (name,)))
+    return found
+
+
+def names() -> dict[str, tuple[str, ...]]:
+    """Every name that `Recipe.changed` knows -> the dotted names of the fields that it stands for."""
+    known = {f.name: (f.name,) for f in dataclasses.fields(Recipe)}
+    known |= {name: (field.name,) for field in fields() for name in field.names}
+    return known | {name: targets for name, (_, targets) in ALIASES.items()}
+
+
+def value(recipe: Recipe, name: str) -> str:
+    """What is at any of `names`, as one would type it; of two optimisers that differ, both."""
+    found = dict.fromkeys(records.value_at(recipe, target) for target in names()[name])
+    return ", ".join("none" if one is None else str(one) for one in found)
 
 
 def from_dict(values: Mapping[str, Any]) -> tuple[Recipe, tuple[int, ...]]:
-    """The recipe and the seeds that a run stored (`Trainer.recipe`)."""
-    values = dict(values)
-    seeds = tuple(values.pop("seeds"))
-    known = {f.name for f in dataclasses.fields(Recipe)}
-    return Recipe(**{key: value for key, value in values.items() if key in known}), seeds
+    """The recipe and the seeds that a run stored (`Recipe.stored`)."""
+    own = {key: value for key, value in values.items() if key != "seeds"}
+    return records.revived(own), tuple(values["seeds"])

@@ -10,7 +10,7 @@ for a while slows both sides alike; the median over the turns counts, and its sp
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import common
 import numpy as np
@@ -114,7 +114,7 @@ def main() -> None:
         with tqdm(total=turns, desc="table", unit="cell", leave=False) as bar:
             table = {
                 width: relative_cost(
-                    replace(SETTINGS["digits"], width=width), arguments.seconds, arguments.repeats, bar
+                    SETTINGS["digits"].changed({"width": width}), arguments.seconds, arguments.repeats, bar
                 )
                 for width in WIDTHS
             }

@@ -1,6 +1,5 @@
 """The plan of a large run: operations against those of training steps, the ring against a simulated one."""
 
-import dataclasses
 import json
 
 import matplotlib
@@ -17,6 +16,7 @@ import gankit as gk
 from figures.book import cluster, cluster_check
 from figures.book.cluster import Counts, Machine
 from figures.provenance import load
+from gankit.data import sample_shape
 from gankit.recipes import operations, recipes
 
 matplotlib.use("Agg")
@@ -41,11 +41,15 @@ def test_a_step_of_the_plan_has_the_operations_of_a_training_step():
 
 @pytest.mark.parametrize("name", ["biggan-imagenet128", "leakyema-biggan-cifar10"])
 def test_the_plan_predicts_what_the_recipe_counts(name):
-    recipe = dataclasses.replace(recipes[name], width=16, batch_size=16, accumulate=1, leak_start=0)
-    shape, n_classes = operations.sample_shape(recipe)
+    recipe = recipes[name].changed({"width": 16, "batch_size": 16, "accumulate": 1})
+    if recipe.leak is not None:
+        recipe = recipe.changed({"leak_start": 0})
+    shape, n_classes = sample_shape(recipe.data, recipe.size)
     with FakeTensorMode():
         counts = cluster.count(*recipe.networks(shape, 0, n_classes), shape)
-    planned = cluster.step_flops(counts, recipe.batch_size, recipe.n_dis, recipe.leak_beta)
+    planned = cluster.step_flops(
+        counts, recipe.batch_size, recipe.n_dis, recipe.leak.beta if recipe.leak else 0.0
+    )
     assert planned == pytest.approx(operations.of_recipe(recipe).step, rel=0.02)
 
 

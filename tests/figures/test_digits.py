@@ -1,7 +1,6 @@
 """The book's runs on digits: settings and pairs are what the texts say, and draw understands compute."""
 
 import json
-from dataclasses import replace
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -46,7 +45,7 @@ def test_teachers_and_baseline_are_the_same_run_until_leaking_begins(monkeypatch
         digits_teacher,
         "RUNS",
         {
-            name: replace(recipe, leak_start=40 if recipe.leak_beta else 0)
+            name: recipe.changed({"leak_start": 40}) if recipe.leak else recipe
             for name, recipe in digits_teacher.RUNS.items()
         },
     )

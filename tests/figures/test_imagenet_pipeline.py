@@ -227,7 +227,7 @@ def test_the_stored_commands_name_the_run_that_the_settings_describe(stored):
     for flag in ("width", "steps", "leak-start", "save-every"):
         assert flags[f"--{flag}"] == str(settings[flag.replace("-", "_")])
     assert flags["--batch-size"] == str(settings["batch"])
-    assert settings["width"] < stored["full"]["width"] == recipes[name].width
+    assert settings["width"] < stored["full"]["width"] == recipes[name].networks.width
     assert settings["batch"] < stored["full"]["batch"] == recipes[name].batch_size * recipes[name].accumulate
     # The same words, one number of steps later, on one process.
     (alone,) = stored["stages"]["one"]["commands"]

@@ -170,9 +170,9 @@ def test_a_setting_or_number_of_seeds_that_does_not_exist_is_named() -> None:
 
 @pytest.mark.parametrize("model", ["conv", "mlp"])
 def test_normalised_recipes_differ_in_the_discriminators_norms_alone(model: str) -> None:
-    recipe = runs.Normalised("x", "x", data="digits", model=model, z_dim=4, depth=3, width=8)
-    plain = gk.recipes.Recipe("x", "x", data="digits", model=model, z_dim=4, depth=3, width=8)
-    (G, D), (G0, D0) = (r.networks((1, 8, 8), 3) for r in (recipe, plain))
+    normal = runs.Normalised(model, z_dim=4, depth=3, width=8)
+    plain = gk.recipes.Networks(model, z_dim=4, depth=3, width=8)
+    (G, D), (G0, D0) = (networks((1, 8, 8), 3) for networks in (normal, plain))
     torch.testing.assert_close(G(torch.ones(2, 4)), G0(torch.ones(2, 4)))
     weights, weights0 = ([p for n, p in net.named_parameters() if "weight" in n] for net in (D, D0))
     for w, w0 in zip(weights, weights0, strict=True):
@@ -182,7 +182,7 @@ def test_normalised_recipes_differ_in_the_discriminators_norms_alone(model: str)
     for layer in normalised:
         u, v = leading_vectors(layer.eval().normalised().flatten(1))
         assert (u @ layer.normalised().flatten(1) @ v).item() == pytest.approx(1, rel=2e-3)
-    other = next(layer for layer in recipe.networks((1, 8, 8), 4)[1] if hasattr(layer, "u"))
+    other = next(layer for layer in normal((1, 8, 8), 4)[1] if hasattr(layer, "u"))
     assert not torch.equal(normalised[0].u, other.u)
 
 

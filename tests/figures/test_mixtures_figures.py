@@ -1,6 +1,5 @@
 """Figures 4 and 19 of the sample-weighting paper: mixtures of Gaussians, and what is read from a run on them."""
 
-import dataclasses
 import json
 from typing import Any
 
@@ -133,9 +132,9 @@ def test_means_by_mode() -> None:
 
 
 def test_a_watch_reads_every_replica_with_the_same_noise() -> None:
-    recipe = dataclasses.replace(mixtures.SETTINGS["ring"], width=8)
+    recipe = mixtures.SETTINGS["ring"].changed({"width": 8})
     run = runs.build(recipe, [runs.PAPER_COSTS["ns"]] * 2, [0, 1])
-    watch = mixtures.Watch(run.data, recipe.z_dim, kept=40)
+    watch = mixtures.Watch(run.data, recipe.networks.z_dim, kept=40)
     run.fit(3, callback=watch, log_every=3)
     assert torch.equal(watch.points[0][0], watch.points[0][2])  # one seed under one cost, twice
     G, D = run.G.replica(1), run.D.replica(1)

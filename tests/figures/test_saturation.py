@@ -1,6 +1,5 @@
 """The figures on saturation and Adam: 5, 9 to 13 of the sample-weighting paper."""
 
-import dataclasses
 from types import ModuleType
 from typing import Any
 
@@ -30,6 +29,7 @@ matplotlib.use("Agg")
 torch.set_num_threads(1)
 
 RECIPE = runs.SETTINGS["digits-saturating"]
+ADAM = RECIPE.g_optimizer
 MM = {"mm": Variant("mm", "MM")}
 
 SMALL: dict[str, tuple[ModuleType, dict[str, Any]]] = {
@@ -97,7 +97,7 @@ def g_step_by_hand(run: gk.Trainer, replica: int) -> tuple[torch.nn.Module, torc
     z, _ = run.draw_latents()
     run.streams.load_state_dict(kept)
     before, after, D = run.G.replica(replica), run.G.replica(replica), run.D.replica(replica)
-    optimizer = torch.optim.Adam(after.parameters(), RECIPE.lr, (RECIPE.beta1, RECIPE.beta2))
+    optimizer = torch.optim.Adam(after.parameters(), ADAM.lr, (ADAM.beta1, ADAM.beta2))
     torch.log(1 - torch.sigmoid(D(after(z[replica])))).mean().backward()
     norm = float(torch.cat([p.grad.flatten() for p in after.parameters()]).norm())
     optimizer.step()
@@ -139,7 +139,7 @@ def test_a_reset_makes_the_next_update_a_first_one() -> None:
         return gradients.record(RECIPE, MM, [0, 1], 8, callback)["mm"]["g_update"]
 
     n = sum(p.numel() for p in RECIPE.networks((1, 8, 8), 0)[0].parameters())
-    first = RECIPE.lr * np.sqrt(n)  # Adam's first update is lr for every parameter with a gradient
+    first = ADAM.lr * np.sqrt(n)  # Adam's first update is lr for every parameter with a gradient
     kept, renewed = sizes_after(100), sizes_after(5)
     np.testing.assert_allclose(kept[1:5], renewed[1:5], rtol=1e-6)
     assert (renewed[5] > 0.85 * first).all()
@@ -151,7 +151,9 @@ def test_comparison_is_that_of_plain_autograd() -> None:
     run = runs.build(RECIPE, list(fig09_norm_and_cosine.DRIVERS.values()), [0, 1])
     run.fit(3)
     found = fig09_norm_and_cosine.comparison(2)(run)
-    z = torch.randn(2, fig09_norm_and_cosine.BATCH, RECIPE.z_dim, generator=torch.Generator().manual_seed(0))
+    z = torch.randn(
+        2, fig09_norm_and_cosine.BATCH, RECIPE.networks.z_dim, generator=torch.Generator().manual_seed(0)
+    )
     for replica in range(6):
         G, D = run.G.replica(replica).double(), run.D.replica(replica).double()
         s = torch.sigmoid(D(G(z[replica % 2].double())))
@@ -282,7 +284,7 @@ def test_gradients_of_figure_8_make_figure_5() -> None:
 
 def test_pictures_of_a_fixed_z_survive_their_coding() -> None:
     run = runs.build(RECIPE, list(MM.values()), [0, 1])
-    pictures = fig12_saturating_run.Snapshots(RECIPE.z_dim, steps=5)
+    pictures = fig12_saturating_run.Snapshots(RECIPE.networks.z_dim, steps=5)
     run.fit(5, log_every=1, callback=pictures)
     found = pictures.result(lowest=1)
     assert found["steps"] == [1, 2, 3, 4, 5]
@@ -333,7 +335,7 @@ def test_what_the_chapter_tells_of_beta2() -> None:
 
 def test_what_the_chapter_tells_of_beta1() -> None:
     calm = load("mm_nsat/fig05_early_gradients_beta1_05")
-    assert runs.SETTINGS[calm["setting"]] == dataclasses.replace(RECIPE, beta1=0.5)
+    assert runs.SETTINGS[calm["setting"]] == RECIPE.changed({"beta1": 0.5})
     assert all(row["ever"] == 0 for row in calm["summary"].values())
     assert load("mm_nsat/fig05_early_gradients")["summary"]["mm"]["at_end"] >= 8
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 import gankit as gk
 from gankit import commands, plotting
-from gankit.commands.runs import blank_pictures
 from gankit.models import biggan_weights
 from gankit.models.biggan_weights import (
     as_its_authors_evaluate,
@@ -22,7 +21,7 @@ from gankit.models.biggan_weights import (
     load_generator,
     sigma_shortfall,
 )
-from gankit.recipes import from_dict
+from gankit.recipes import Networks, from_dict, open_run
 from gankit.training import checkpoints
 from gankit.training.checkpoints import CheckpointError
 
@@ -368,13 +367,6 @@ def write_folder(folder, sizes, names=("G_ema", "G", "D")):
     return folder
 
 
-def runs_of(folder):
-    """The run of a folder, on black pictures."""
-    found = checkpoints.latest(folder)
-    recipe, seeds = from_dict(json.loads(checkpoints.read(found)["recipe"]))
-    return recipe.build(seeds, device="cpu", data=blank_pictures((3, 128, 128), 7)).load(found)
-
-
 def test_an_imported_checkpoint_is_a_run(tmp_path, capsys):
     """Teacher, generator and discriminator are where they belong, and training goes on from them."""
     source = write_folder(tmp_path / "cifar", cifar(2))
@@ -384,11 +376,11 @@ def test_an_imported_checkpoint_is_a_run(tmp_path, capsys):
     assert "singular values by its authors' rule fall short of the exact ones by at most" in out
     state = checkpoints.read(checkpoints.latest(tmp_path / "run"))
     recipe, seeds = from_dict(json.loads(state["recipe"]))
-    assert (recipe.model, recipe.width, recipe.z_dim, state["step"]) == ("biggan-cifar", 2, 128, 77)
+    assert (recipe.networks, state["step"]) == (Networks("biggan-cifar", z_dim=128, width=2), 77)
     images = torch.randint(0, 256, (20, 3, 32, 32), dtype=torch.uint8)
     data = gk.data.Dataset("cifar10", images, torch.arange(20) % 10, tuple("0123456789"))
     run = recipe.trainer(*recipe.networks(data.shape, 5, 10), data, seeds, device="cpu")
-    run.load(checkpoints.latest(tmp_path / "run"))
+    run.load(checkpoints.latest(tmp_path / "run"), same_data=False)
     for name, net in (("G_ema", run.teacher.net), ("G", run.G), ("D", run.D)):
         load = load_discriminator if name == "D" else load_generator
         wanted = load(source / f"{name}.pth").state_dict()
@@ -408,7 +400,7 @@ def test_one_file_makes_a_run_with_a_new_discriminator(tmp_path, capsys):
     )  # without its data
     assert "4 samples of the averaged generator (teacher) at step 138,000" in capsys.readouterr().out
     picture = np.asarray(Image.open(tmp_path / "run" / "samples.png"))
-    run = runs_of(tmp_path / "run")
+    run = open_run(tmp_path / "run", device="cpu", needs_data=False)
     tiles = plotting.tile(run.teacher.sample(4), pad=2)
     zoom = max(1, 512 // len(tiles))
     assert np.array_equal(picture[::zoom, ::zoom], tiles)

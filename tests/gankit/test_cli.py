@@ -25,11 +25,17 @@ import gankit as gk
 from gankit import classifiers, commands, plotting
 from gankit.classifiers.training import PICTURES
 from gankit.metrics import evaluate, evaluate_points, features
-from gankit.recipes import Recipe, recipes
+from gankit.recipes import Recipe, from_dict, recipes, register
+from gankit.recipes import recipe as settings
 from gankit.training import checkpoints
 
 COMMANDS = ("train", "sample", "evaluate", "plot", "recipes", "classifier", "pack", "verify", "import-biggan")
-FLAGS = [f.name for f in dataclasses.fields(Recipe) if f.name not in ("name", "about", "paper")]
+FLAGS = [field.name for field in commands.flags.fields()]
+SHORT_NAMES = (
+    "data", "size", "model", "z_dim", "depth", "width", "y_dim", "d_depth", "loss", "steps", "batch_size", "n_dis",
+    "accumulate", "precision", "optimizer", "lr", "d_lr", "beta1", "beta2", "d_beta2", "adam_eps", "ema_decay",
+    "ema_start", "leak_beta", "leak_start", "leak_source", "r1", "wgan_gp", "dragan", "orthogonal", "clip",
+)  # fmt: skip
 # Eight steps of a narrow network, with checkpoints at 2, 4, 6 and 8.
 SHORT = (
     "--steps",
@@ -154,7 +160,12 @@ def test_a_killed_run_started_again_ends_as_if_never_killed(gankit, tmp_path, mo
     assert [row["step"] for row in rows(Path("runs/a"))] == list(range(50, 2001, 50))
     assert_same_run(Path("runs/a"), Path("runs/b"))
     names = {path.name for path in Path("runs/a").iterdir()}
-    assert names == {"checkpoint-00001500.pt", "checkpoint-00002000.pt", "log.jsonl", "recipe.json"}
+    assert names - {".lock"} == {
+        "checkpoint-00001500.pt",
+        "checkpoint-00002000.pt",
+        "log.jsonl",
+        "recipe.json",
+    }
 
 
 @pytest.mark.parametrize(
@@ -184,49 +195,103 @@ def test_the_folder_is_named_after_recipe_and_seeds(gankit, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     gankit("train", "ns-ring", *SHORT, "--steps", "2", "--seed", "4", "7")
     stored = json.loads(Path("runs/ns-ring-seed4-7/recipe.json").read_text())
-    assert (stored["name"], stored["seeds"], stored["width"]) == ("ns-ring", [4, 7], 8)
+    assert (stored["name"], stored["seeds"], stored["networks"]["width"]) == ("ns-ring", [4, 7], 8)
 
 
-def test_every_field_of_a_recipe_has_a_flag(gankit, monkeypatch):
-    """Each flag sets its own field: values that differ from the recipe's, all at once."""
-    wanted = {
-        "data": "ring", "size": 7, "model": "mlp", "z_dim": 5, "depth": None, "width": 11, "y_dim": None,
-        "d_depth": 6,
-        "loss": "hinge", "steps": 12, "batch_size": 13, "n_dis": 2, "accumulate": 3,
-        "precision": "bfloat16", "optimizer": "sgd", "lr": 0.25, "d_lr": 0.125,
-        "beta1": 0.75, "beta2": 0.875, "d_beta2": 0.8125, "adam_eps": 0.0625, "ema_decay": 0.625, "ema_start": 8,
-        "leak_beta": 0.375, "leak_start": 9,
-        "leak_source": "generator", "r1": 1.5, "wgan_gp": 2.5, "dragan": 3.5, "orthogonal": 0.5,
-        "clip": 0.0625,
-    }  # fmt: skip
-    assert list(wanted) == FLAGS
+@pytest.fixture
+def trained(gankit, monkeypatch) -> Callable[..., Recipe]:
+    """The recipe that `gankit train` would build."""
     built = []
 
     def capture(recipe: Recipe, seeds: tuple[int, ...], **_: Any) -> None:
         built.append(recipe)
         raise ValueError("stop here")
 
+    def train(*words: object) -> Recipe:
+        refused(gankit("train", *words), "stop here")
+        return built.pop()
+
     monkeypatch.setattr(Recipe, "build", capture)
-    flags = [x for name, value in wanted.items() for x in (f"--{name.replace('_', '-')}", str(value).lower())]
-    gankit("train", "leakyema-digits", *flags)
-    gankit("train", "leakyema-digits")
-    assert {name: getattr(built[0], name) for name in FLAGS} == wanted
-    assert built[1] == recipes["leakyema-digits"]
-    unchanged = [name for name in FLAGS if getattr(built[1], name) == wanted[name]]
-    assert unchanged == ["model", "y_dim"], "a flag that sets the recipe's own value is not tested"
-    gankit(
-        "train", "leakyema-digits", "--model", "biggan", "--y-dim", 9, "--depth", "none", "--d-depth", "none"
-    )
-    assert (built[2].model, built[2].y_dim) == ("biggan", 9)
+    return train
+
+
+def test_every_field_of_a_recipe_has_a_flag(trained):
+    """Under each of its names, and sets what `Recipe.changed` sets under that name."""
+    values = {
+        "data": "ring", "size": 7, "networks.family": "conv", "networks.z_dim": 5, "networks.depth": 7,
+        "networks.width": 11, "networks.y_dim": 9, "networks.d_depth": 6, "loss": "hinge", "steps": 12,
+        "batch_size": 13, "n_dis": 2, "accumulate": 3, "precision": "bfloat16", "optimizer": "sgd", "lr": 0.25,
+        "beta1": 0.75, "beta2": 0.875, "adam_eps": 0.0625, "ema.decay": 0.625, "ema.half_life": 64.0, "ema.start": 8,
+        "leak": None, "leak.beta": 0.375, "leak.start": 9, "leak.source": "generator", "leak.precision": "bfloat16",
+        "d_terms.r1.gamma": 1.5, "d_terms.wgan_gp.weight": 2.5, "d_terms.dragan.weight": 3.5,
+        "d_terms.dragan.spread": 4.5, "g_terms.orthogonal.weight": 0.5, "projections.clip_weights.limit": 0.0625,
+        "d_terms.r1.every": 2, "d_terms.wgan_gp.every": 3, "d_terms.dragan.every": 4, "g_terms.orthogonal.every": 5,
+    } | {
+        f"{player}_optimizer{field}": value for player in "gd" for field, value in {
+            "": "sgd", ".lr": 0.375, ".beta1": 0.25, ".beta2": 0.375, ".eps": 0.5, ".momentum": 0.25, ".decay": 0.125,
+        }.items()
+    }  # fmt: skip
+    assert set(values) == set(FLAGS)
+    beside = {
+        "networks.family": {"d_depth": None}, "networks.y_dim": {"model": "biggan", "depth": None, "d_depth": None},
+        "ema.half_life": {"ema.decay": None}, "d_terms.dragan.spread": {"dragan": 1.0},
+        "d_terms.r1.every": {"r1": 1.0}, "d_terms.wgan_gp.every": {"wgan_gp": 1.0},
+        "d_terms.dragan.every": {"dragan": 1.0}, "g_terms.orthogonal.every": {"orthogonal": 1.0},
+        **{f"{p}_optimizer.momentum": {f"{p}_optimizer": "sgd"} for p in "gd"},
+        **{f"{p}_optimizer.decay": {f"{p}_optimizer": "rmsprop"} for p in "gd"},
+    }  # fmt: skip
+
+    def words(changes: dict[str, Any]) -> list[str]:
+        return [w for name, v in changes.items() for w in (f"--{name.replace('_', '-')}", str(v).lower())]
+
+    named = recipes["leakyema-digits"]
+    assert trained("leakyema-digits") == named
+    reached = set()
+    for field in commands.flags.fields():
+        for name in field.names:
+            changes = beside.get(field.name, {}) | {name: values[field.name]}
+            changed = trained("leakyema-digits", *words(changes))
+            assert changed == named.changed(changes) != named, name
+            reached.add(name)
+    assert reached >= set(SHORT_NAMES)
+    first = ("--d-lr", 0.5, "--lr", 0.25)
+    changed = trained("leakyema-digits", *first)
+    assert (changed.g_optimizer.lr, changed.d_optimizer.lr) == (0.25, 0.5), "in any order"
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanLogit:
+    """weight times the squared mean logit of real samples.
+
+    Attributes:
+        weight: strength of the pull, at least 0 %.
+        at: where it pulls to.
+    """
+
+    weight: float = 1.0
+    at: float = 0.0
+
+
+def test_a_term_registered_by_a_user_has_flags(gankit, trained):
+    register("d_terms")(MeanLogit)
+    try:
+        changed = trained("ns-digits", "--mean-logit", 0.5, "--d-terms.mean-logit.at", 2)
+        assert changed.d_terms == (MeanLogit(0.5, 2.0),)
+        words = " ".join(gankit("train", "ns-digits", "--help").out.split())
+        assert (
+            "--mean-logit X, --d-terms.mean-logit.weight X strength of the pull, at least 0 % (none)" in words
+        )
+    finally:
+        del settings.records.KINDS["MeanLogit"], settings.records.PLACES["d_terms"]["mean_logit"]
 
 
 def test_the_help_of_a_recipe_shows_its_values(gankit):
     general = gankit("train", "--help").out
     own = gankit("train", "leakyema-digits", "--help").out
     words = " ".join(own.split())
-    for f in commands.train.fields():
-        assert f"--{f.name.replace('_', '-')} X" in general
-        assert f"{f.metadata['help']} ({getattr(recipes['leakyema-digits'], f.name)})" in words
+    for field in commands.flags.fields():
+        assert f"--{field.name.replace('_', '-')} X" in general
+        assert f"{field.help} ({settings.value(recipes['leakyema-digits'], field.name)})" in words, field.name
     assert recipes["leakyema-digits"].about in words
     assert "(2000)" not in general, "values belong to a recipe"
     refused(gankit("train", "leakyema-digit", "--help"), "did you mean leakyema-digits")
@@ -276,9 +341,8 @@ def test_the_best_checkpoint_is_kept_and_read(gankit, tmp_path, quick_judge):
 def restored(folder: Path) -> gk.Trainer:
     """The run in a folder, built without the command line."""
     state = checkpoints.read(checkpoints.latest(folder))
-    stored = json.loads(state["recipe"])
-    seeds = stored.pop("seeds")
-    return Recipe(**stored).build(seeds, device="cpu").load(checkpoints.latest(folder))
+    recipe, seeds = from_dict(json.loads(state["recipe"]))
+    return recipe.build(seeds, device="cpu").load(checkpoints.latest(folder))
 
 
 def test_a_grid_of_images_is_the_teachers_samples(gankit, done):
@@ -628,7 +692,7 @@ TRAIN = ("train", "ns-digits", "--out", "run", "--device", "cpu", "--quiet")
         ("train ns-digits --out run --seed 1 two", ["--seed", "got 'two'"]),
         ("train ns-digits --out run --steps 0", ["steps must be at least 1, got 0"]),
         ("train ns-digits --out run --steps many", ["--steps: invalid int value: 'many'"]),
-        ("train ns-digits --out run --depth some", ["--depth: invalid int value: 'some'"]),
+        ("train ns-digits --out run --depth some", ["--depth/--networks.depth: invalid int value: 'some'"]),
         ("train ns-digits --out run --save-every 0", ["--save-every", "at least 1, got '0'"]),
         ("train ns-digits --out run --batch-size 0", ["batch_size must be at least 1, got 0"]),
         ("train ns-digits --out run --d-depth 0", ["d_depth must be at least 1, got 0"]),
@@ -636,9 +700,9 @@ TRAIN = ("train", "ns-digits", "--out", "run", "--device", "cpu", "--quiet")
         ("train ns-digits --out run --lr nan", ["lr must lie in (0, inf), got nan"]),
         ("train ns-digits --out run --beta1 1", ["beta1 must lie in [0, 1), got 1.0"]),
         ("train ns-digits --out run --leak-beta 2", ["beta is the share", "got 2.0"]),
-        ("train ns-digits --out run --leak-source nowhere", ["source must be one of sync", "'nowhere'"]),
+        ("train leakyema-digits --out run --leak-source nowhere", ["source must be one of sync", "'nowhere'"]),
         ("train ns-digits --out run --r1 -1", ["gamma is the penalty's strength", "got -1.0"]),
-        ("train ns-digits --out run --optimizer lion", ["optimizer must be adam, sgd or rmsprop, got 'lion'"]),
+        ("train ns-digits --out run --optimizer lion", ["g_optimizer must be one of adam, sgd, rmsprop, got 'lion'"]),
         ("train ns-digits --out run --model vae", ["model must be one of mlp, conv, dcgan,", "got 'vae'"]),
         ("train ns-digits --out run --model conv", ["'conv' has no d_depth, got 4; --d-depth none unsets it"]),
         ("train ns-ring --out run --model conv", ["shape must be (C, H, W) of an image, got (2,)"]),
@@ -646,6 +710,10 @@ TRAIN = ("train", "ns-digits", "--out", "run", "--device", "cpu", "--quiet")
         ("train ns-digits --out run --device mps", ["device must be auto, cpu, cuda or cuda:N, got 'mps'"]),
         ("train ns-digits --out run --device cuda:99", ["cuda:99"]),
         ("train ns-digits --out file", ["file"]),
+        ("train ns-digits --out run --leak-start 3", ["leak is none, and a new one needs leak.beta"]),
+        ("train ns-digits --out run --optimizer sgd --beta1 0.5", ["sgd has no beta1, it has lr, momentum"]),
+        ("train ns-digits --out run --g-optimizer.lrr 3", ["did you mean --g-optimizer.lr?"]),
+        ("train ns-digits --out run --network.width 3", ["did you mean --networks.width?"]),
         ("train ns-digits --out run --speed 3", ["unrecognized arguments: --speed 3", "did you mean --seed?"]),
         ("train ns-digits --out run --zzz 3", ["unrecognized arguments: --zzz 3", "`gankit --help`"]),
         ("train", ["arguments are required: recipe", "`gankit train --help`"]),
@@ -676,8 +744,8 @@ def test_none_unsets_a_field(gankit, tmp_path):
     command = ("train", "ns-digits", "--out", tmp_path / "run", *SHORT, "--steps", "2")
     sizes = ("--model", "conv", "--d-depth", "none", "--depth", "none")
     assert gankit(*command, *sizes).status == 0
-    stored = json.loads((tmp_path / "run" / "recipe.json").read_text())
-    assert (stored["model"], stored["depth"], stored["d_depth"]) == ("conv", None, None)
+    networks = json.loads((tmp_path / "run" / "recipe.json").read_text())["networks"]
+    assert (networks["family"], networks["depth"], networks["d_depth"]) == ("conv", None, None)
 
 
 def test_a_corrupt_picture_in_an_archive_is_named(gankit, tmp_path, picture_folder):
@@ -728,8 +796,8 @@ def test_a_damaged_checkpoint_is_named_and_the_earlier_one_kept(gankit, done, da
 @pytest.mark.parametrize(
     ("changes", "pieces"),
     [
-        (["--width", "9"], ["of a run with width 8;"]),
-        (["--depth", "4", "--lr", "0.5"], ["depth 3", "lr 0.001"]),
+        (["--width", "9"], ["of a run with networks.width 8;"]),
+        (["--depth", "4", "--lr", "0.5"], ["networks.depth 3", "g_optimizer.lr 0.001"]),
         (["--seed", "1"], ["seed 0"]),
     ],
 )
@@ -756,7 +824,8 @@ def test_a_checkpoint_of_another_run_is_refused(gankit, done, tmp_path, width):
 def test_a_checkpoint_whose_networks_are_not_its_recipes_is_refused(gankit, done):
     newest = checkpoints.latest(done)
     state = checkpoints.read(newest)
-    state["recipe"] = json.dumps(json.loads(state["recipe"]) | {"width": 9})
+    stored = json.loads(state["recipe"])
+    state["recipe"] = json.dumps(stored | {"networks": stored["networks"] | {"width": 9}})
     checkpoints.write(state, newest)
     before = files(done)
     train = ("train", "ns-digits", "--out", done, *SHORT, "--steps", "10", "--width", "9")
@@ -863,7 +932,7 @@ def test_nan_in_training_is_said_and_no_checkpoint_written(gankit, tmp_path, fla
     run = tmp_path / "run"
     outcome = gankit("train", "ns-digits", "--out", run, *SHORT, *flags)
     refused(outcome, "became NaN or infinite at step", "no checkpoint was written", status=1)
-    assert set(files(run)) == {"recipe.json", "log.jsonl"}
+    assert set(files(run)) - {".lock"} == {"recipe.json", "log.jsonl"}
     assert gankit("sample", run).status == 2
 
 
@@ -1056,10 +1125,18 @@ def test_every_command_has_help_that_names_its_flags(gankit, command, flags):
     assert outcome.status == 0
     assert outcome.err == ""
     if command == "train":
-        flags = [*flags, *(f"--{name.replace('_', '-')}" for name in FLAGS)]
+        flags = [*flags, *(f"--{name.replace('_', '-')}" for name in SHORT_NAMES)]
     # A flag's own entry, with its explanation, and not only its mention in the usage.
     for flag in flags:
         assert re.search(rf"^  {flag}\b[^\n]*(\n {{20,}}|  )\S", outcome.out, re.MULTILINE), flag
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_a_terminal(gankit, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = gankit(*command.split(), "--help").out.splitlines()
+    assert len(lines) > 5
+    assert [line for line in lines if len(line) > 80] == []
 
 
 def test_the_commands_are_listed_with_examples_that_parse(gankit):
@@ -1067,8 +1144,8 @@ def test_the_commands_are_listed_with_examples_that_parse(gankit):
     assert outcome.status == 0
     assert gankit() == outcome, "no command at all shows the same help"
     for command in COMMANDS:
-        assert re.search(rf"^    {command} +\w", outcome.out, re.MULTILINE)
-    examples = re.findall(r"^  gankit (.*?)  ", outcome.out, re.MULTILINE)
+        assert re.search(rf"^    {command}\s+\w", outcome.out, re.MULTILINE)
+    examples = re.findall(r"^  gankit (.*)", outcome.out, re.MULTILINE)
     assert len(examples) == 9
     for example in examples:
         commands._parser().parse_args(example.split())
@@ -1086,9 +1163,10 @@ def test_recipes_are_listed_and_shown(gankit):
     assert "an estimate for one NVIDIA A100 at an assumed 40 TFLOP/s" in outcome.out
     shown = gankit("recipes", "leakyema-digits").out
     assert "an estimate for one NVIDIA A100" in " ".join(shown.split())
-    for name in FLAGS:
-        value = getattr(recipes["leakyema-digits"], name)
-        assert re.search(rf"^  {name} +{re.escape(str(value))} +\S", shown, re.MULTILINE), name
+    for field in commands.flags.fields():
+        value = settings.value(recipes["leakyema-digits"], field.name)
+        line = rf"^  {field.names[0]} +{re.escape(value)} +\S"
+        assert bool(re.search(line, shown, re.MULTILINE)) == (value != "none"), field.name
 
 
 def test_data_of_a_recipe_that_have_to_be_packed_are_asked_for(gankit, tmp_path):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from gankit.data import NAMES, DataError, Dataset, archives, cache_root, data_root, load
+from gankit.data import NAMES, DataError, Dataset, archives, cache_root, data_root, load, sample_shape
 
 # Hypothesis and torch start slowly on a busy machine; a deadline would test the machine.
 relaxed = settings(deadline=None, max_examples=60)
@@ -620,3 +620,15 @@ def test_real_imagenet_sample():
         load("imagenet1k-sample.zip")
     data = load("imagenet1k-sample.zip", size=32, n=100)
     assert (len(data), data.shape, data.n_classes) == (100, (3, 32, 32), 1000)
+
+
+def test_shapes_are_those_of_the_data():
+    for name in ("digits", "ring", "spiral", "gaussian", "stacked-digits"):
+        data = load(name, n=4)
+        assert sample_shape(name) == (data.shape, data.n_classes)
+    assert all(sample_shape(name) for name in NAMES)
+    assert sample_shape("photos", 16) == ((3, 16, 16), 1000)
+    assert sample_shape("photos", 16, n_classes=7) == ((3, 16, 16), 7)
+    assert sample_shape("mnist", 16) == ((1, 16, 16), 10)
+    with pytest.raises(ValueError, match="the size of the pictures in photos is not known: give size"):
+        sample_shape("photos")

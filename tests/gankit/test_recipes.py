@@ -10,17 +10,19 @@ from torch import nn
 
 import gankit as gk
 from gankit.data import DataError
-from gankit.game.penalties import R1, WganGP
-from gankit.game.play import d_gradient, g_gradient
+from gankit.game.penalties import R1, ClipWeights, Dragan, Orthogonal, WganGP
+from gankit.game.play import Every, d_gradient, g_gradient
 from gankit.models.blocks import SelfAttention
 from gankit.models.ensemble import StackedLinear
-from gankit.recipes import MODELS, Recipe, from_dict, operations, recipes
+from gankit.recipes import MODELS, Networks, Recipe, from_dict, open_run, recipes, records
+from gankit.recipes.records import differences
 
 EMBEDDED = ("digits", "ring", "spiral")
 
 
-def recipe(**settings: Any) -> Recipe:
-    return Recipe("mine", "a recipe of a test", **({"width": 8, "depth": 3, "z_dim": 4} | settings))
+def recipe(**changes: Any) -> Recipe:
+    """A small recipe with changes, by their short names."""
+    return Recipe("mine", "a recipe of a test").changed({"width": 8, "depth": 3, "z_dim": 4} | changes)
 
 
 def build(of: Recipe, seeds: tuple[int, ...] = (0,)) -> gk.Trainer:
@@ -72,10 +74,11 @@ def test_the_table_has_each_paper_setting():
 )
 def test_recipes_have_the_papers_values(name, values):
     r = recipes[name]
-    g, d = r.optimizers()
+    g, d, leak = r.g_optimizer, r.d_optimizer, r.leak or gk.Leak(0.0)
+    penalty = sum(term.weight for term in r.d_terms)
     found = (
-        r.loss, r.steps, r.batch_size, r.n_dis, g.lr, d.lr, g.beta1, g.beta2, r.ema_decay, r.leak_beta, r.leak_start,
-        r.wgan_gp,
+        r.loss, r.steps, r.batch_size, r.n_dis, g.lr, d.lr, g.beta1, g.beta2, r.ema.decay, leak.beta, leak.start,
+        float(penalty),
     )  # fmt: skip
     assert " ".join(map(str, found)) == values
 
@@ -85,10 +88,8 @@ def test_a_row_with_a_leak_differs_from_the_row_it_is_compared_with_by_the_leak_
     assert len(pairs) == 11
     for name in pairs:
         leaky = recipes[f"leakyema-{name}"]
-        assert leaky.leak_beta > 0
-        assert dataclasses.replace(
-            leaky, name=name, about="", leak_beta=0.0, leak_start=0
-        ) == dataclasses.replace(recipes[name], about="")
+        assert leaky.leak.beta > 0
+        assert set(differences(leaky, recipes[name])) == {"name", "about", "leak"}
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_a_row_with_a_leak_differs_from_the_row_it_is_compared_with_by_the_leak_
     ],
 )
 def test_recipes_have_the_papers_networks(name, parameters):
-    shape, n_classes = operations.sample_shape(recipes[name])
+    shape, n_classes = gk.data.sample_shape(recipes[name].data, recipes[name].size)
     with torch.device("meta"):
         networks = recipes[name].networks(shape, 0, n_classes)
     assert tuple(sum(p.numel() for p in net.parameters()) for net in networks) == parameters
@@ -115,7 +116,7 @@ def test_a_recipe_is_known_by_its_name_and_survives_json(name):
     of_a_cost = next((loss for loss in ("ns", "mm-nsat", "mm") if name.startswith(f"{loss}-")), None)
     assert named.loss == (of_a_cost or named.loss)
     assert named.paper or "digits" in name, "a recipe belongs to a paper or is ours, on digits"
-    stored = json.loads(json.dumps(dataclasses.asdict(named) | {"seeds": [3, 1]}))
+    stored = json.loads(json.dumps(named.stored((3, 1))))
     assert from_dict(stored) == (named, (3, 1))
 
 
@@ -129,20 +130,16 @@ def test_a_recipe_takes_a_step(name, monkeypatch):
             return load(of, **settings)
         except DataError:
             assert of not in EMBEDDED
-            shape, _ = operations.sample_shape(recipes[name])
+            shape, _ = gk.data.sample_shape(recipes[name].data, recipes[name].size)
             generator = torch.Generator().manual_seed(0)
             images = torch.randint(0, 256, (20, *shape), generator=generator, dtype=torch.uint8)
             return gk.data.Dataset(of, images, torch.arange(20) % 10, tuple("0123456789"))
 
     monkeypatch.setattr(gk.data, "load", load_or_make)
     large = recipes[name].size == 128
-    narrow = dataclasses.replace(
-        recipes[name],
-        width=8 if large else 16,
-        batch_size=4 if large else 8,
-        leak_start=0,
-        accumulate=1,
-        n_dis=1,
+    narrow = recipes[name].changed(
+        {"width": 8 if large else 16, "batch_size": 4 if large else 8, "accumulate": 1, "n_dis": 1}
+        | ({"leak_start": 0} if recipes[name].leak else {})
     )
     run = build(narrow)
     before = [p.detach().clone() for net in (run.G, run.D, run.teacher) for p in net.parameters()]
@@ -178,8 +175,8 @@ def test_quick_settings_have_the_networks_that_are_known_to_show_their_phenomeno
         assert layer_sizes(run.G) == g_sizes
         assert layer_sizes(run.D) == d_sizes
         assert (named.batch_size, run.game.loss.name) == (batch_size, loss)
-        assert [(o.beta1, o.beta2) for o in named.optimizers()] == [(beta1, 0.999)] * 2
-        assert (named.n_dis, named.penalties(), named.leak()) == (1, [], None)
+        assert [(o.beta1, o.beta2) for o in (named.g_optimizer, named.d_optimizer)] == [(beta1, 0.999)] * 2
+        assert (named.n_dis, named.d_terms, named.leak) == (1, (), None)
 
 
 def test_costs_of_one_setting_differ_in_nothing_but_the_cost():
@@ -188,8 +185,7 @@ def test_costs_of_one_setting_differ_in_nothing_but_the_cost():
             continue
         for loss in ("ns", "mm"):
             other = recipes[name.replace("mm-nsat", loss, 1)]
-            same = dataclasses.replace(other, name=name, about=named.about, loss="mm-nsat")
-            assert same == named
+            assert set(differences(named, other)) == {"name", "about", "loss"}
 
 
 @pytest.mark.parametrize(
@@ -223,7 +219,8 @@ def test_fields_reach_the_run():
     assert (run.teacher.alpha, run.teacher.start) == (0.75, 9)
     assert (run.game.leak.beta, run.game.leak.start, run.game.leak.source) == (0.5, 11, "generator")
     assert run.game.d_terms == (R1(2.0), WganGP(5.0))
-    assert run.recipe == dataclasses.asdict(made) | {"seeds": [0]}
+    assert run.recipe == made.stored([0])
+    assert from_dict(run.recipe) == (made, (0,))
 
 
 @pytest.mark.parametrize(
@@ -235,12 +232,115 @@ def test_fields_reach_the_run():
             gk.Adam(0.1, 0.3, 0.4),
             gk.Adam(0.2, 0.3, 0.5),
         ),
+        ({"d_lr": 0.2, "lr": 0.1}, gk.Adam(0.1), gk.Adam(0.2)),  # the order of changes does not matter
         ({"optimizer": "sgd", "lr": 0.1, "d_lr": 0.2}, gk.SGD(0.1), gk.SGD(0.2)),
+        ({"d_optimizer": "sgd", "d_optimizer.momentum": 0.9}, gk.Adam(1e-3), gk.SGD(1e-3, 0.9)),
         ({"optimizer": "rmsprop", "lr": 0.1}, gk.RMSProp(0.1), gk.RMSProp(0.1)),
     ],
 )
 def test_each_network_has_its_optimiser(settings, g, d):
-    assert recipe(**settings).optimizers() == (g, d)
+    made = recipe(**settings)
+    assert (made.g_optimizer, made.d_optimizer) == (g, d)
+
+
+CHANGES = {
+    "data": "ring", "size": 6, "networks.family": "conv", "networks.z_dim": 5, "networks.depth": 2, "networks.width": 9,
+    "networks.y_dim": 7, "networks.d_depth": 5, "loss": "mm", "batch_size": 3, "n_dis": 2, "accumulate": 2,
+    "precision": "bfloat16", "g_optimizer": "sgd", "d_optimizer": "rmsprop", "g_optimizer.lr": 0.5,
+    "g_optimizer.beta1": 0.25, "g_optimizer.beta2": 0.25, "g_optimizer.eps": 0.5, "g_optimizer.momentum": 0.5,
+    "g_optimizer.decay": 0.5, "d_optimizer.lr": 0.5, "d_optimizer.beta1": 0.25, "d_optimizer.beta2": 0.25,
+    "d_optimizer.eps": 0.5, "d_optimizer.momentum": 0.5, "d_optimizer.decay": 0.5, "ema.decay": 0.5,
+    "ema.half_life": 50.0, "ema.start": 3, "leak": None, "leak.beta": 0.25, "leak.start": 3, "leak.source": "generator",
+    "leak.precision": "bfloat16", "d_terms.r1.gamma": 2.0, "d_terms.wgan_gp.weight": 2.0, "d_terms.dragan.weight": 2.0,
+    "d_terms.dragan.spread": 0.25, "g_terms.orthogonal.weight": 2.0, "projections.clip_weights.limit": 0.5,
+    "d_terms.r1.every": 2, "d_terms.wgan_gp.every": 2, "d_terms.dragan.every": 2, "g_terms.orthogonal.every": 2,
+}  # fmt: skip
+"""Every field that reaches a trainer, and another value than the recipe's."""
+NEEDS = {
+    "size": {"data": "cats"}, "networks.family": {"d_depth": None},
+    "networks.y_dim": {"model": "biggan", "depth": None, "d_depth": None},
+    **{f"{player}_optimizer.{name}": {f"{player}_optimizer": kind} for player in "gd"
+       for name, kind in (("momentum", "sgd"), ("decay", "rmsprop"))},
+    "ema.half_life": {"ema.decay": None},
+}  # fmt: skip
+"""What a change goes with."""
+
+
+@records.register("augment")
+@dataclasses.dataclass(frozen=True)
+class Shifted:
+    """Samples, brighter.
+
+    Attributes:
+        by: so much.
+    """
+
+    by: float = 0.1
+
+    def __call__(self, x, streams, states):
+        return x + self.by
+
+
+@records.register("rules")
+@dataclasses.dataclass(frozen=True)
+class Counted:
+    """The number of steps."""
+
+    def init(self, lead):
+        return {"count": torch.zeros(lead)}
+
+    def observe(self, play):
+        return {}
+
+    def update(self, states, seen):
+        return {"count": states["count"] + 1}
+
+
+def seen(run: gk.Trainer) -> dict[str, str]:
+    """What a trainer is made of, in words."""
+    optimisers = [
+        (type(o).__name__, {k: v for k, v in o.param_groups[0].items() if k != "params"})
+        for o in (run.g_opt, run.d_opt)
+    ]
+    known = {
+        name: repr(getattr(run, name)) for name in ("game", "batch_size", "n_dis", "accumulate", "precision")
+    }
+    nets = [[tuple(p.shape) for p in net.parameters()] for net in (run.G, run.D)]
+    average = (run.teacher.alpha, run.teacher.start)
+    return known | {
+        "optimisers": repr(optimisers),
+        "networks": repr(nets),
+        "data": run.data.name,
+        "ema": repr(average),
+    }
+
+
+def test_every_field_reaches_the_trainer(tmp_path, monkeypatch):
+    from PIL import Image
+
+    (tmp_path / "cats" / "cat").mkdir(parents=True)
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "cats" / "cat" / "0.png")
+    monkeypatch.setenv("GANKIT_DATA", str(tmp_path))
+    around = {"name", "about", "paper", "steps", "leak.model", "augment", "augment.by"}
+    assert set(CHANGES) | around == {f.name for f in records.fields(Recipe)}
+    full = {
+        "d_depth": 4,
+        "leak_beta": 0.5,
+        "r1": 1.0,
+        "wgan_gp": 1.0,
+        "dragan": 1.0,
+        "orthogonal": 1.0,
+        "clip": 1.0,
+    }
+    for name, value in CHANGES.items():
+        base = recipe(**full | NEEDS.get(name, {}))
+        before, after = seen(build(base)), seen(build(base.changed({name: value})))
+        differing = {part for part in before if before[part] != after[part]}
+        assert differing, f"{name} reaches nothing"
+    around = build(dataclasses.replace(recipe(), augment=Shifted(), rules=(Counted(),)))
+    assert (around.game.augment, around.game.rules) == (Shifted(), (Counted(),))
+    around.step()
+    assert around.states["count"].item() == 1
 
 
 @pytest.mark.parametrize(
@@ -294,7 +394,7 @@ def test_a_folder_of_pictures_is_resized(tmp_path):
     [
         (lambda: recipe(loss="nss"), "loss 'nss' is unknown; did you mean ns"),
         (lambda: recipe(model="vae"), "model must be one of mlp, conv, dcgan, sngan, wgan-gp, .*biggan, got 'vae'"),
-        (lambda: recipe(optimizer="lion"), "optimizer must be adam, sgd or rmsprop, got 'lion'"),
+        (lambda: recipe(optimizer="lion"), "g_optimizer must be one of adam, sgd, rmsprop, got 'lion'"),
         (lambda: recipe(model="dcgan"), "model 'dcgan' has no depth, got 3; --depth none unsets it"),
         (lambda: recipe(model="conv", d_depth=2), "model 'conv' has no d_depth, got 2; --d-depth none unsets it"),
         (lambda: recipe(lr=0.0), r"lr must lie in \(0, inf\), got 0"),
@@ -303,9 +403,8 @@ def test_a_folder_of_pictures_is_resized(tmp_path):
         (lambda: recipe(d_beta2=-0.1), r"beta2 must lie in \[0, 1\), got -0.1"),
         (lambda: recipe(ema_decay=1.0), r"decay must lie in \[0, 1\), got 1"),
         (lambda: recipe(leak_beta=1.5), r"beta is the share .* \[0, 1\], got 1.5"),
-        (lambda: recipe(leak_start=-1), "start must be a generator step of at least 0, got -1"),
-        # The source counts also while nothing leaks: a typo would show only when beta is raised.
-        (lambda: recipe(leak_source="teacher"), "source must be one of sync, .*, got 'teacher'"),
+        (lambda: recipe(leak_beta=0.5, leak_start=-1), "start must be a generator step of at least 0, got -1"),
+        (lambda: recipe(leak_beta=0.5, leak_source="teacher"), "source must be one of sync, .*, got 'teacher'"),
         (lambda: recipe(r1=-1.0), "gamma is the penalty's strength"),
         (lambda: recipe(wgan_gp=float("inf")), "weight is the penalty's strength"),
     ],
@@ -383,5 +482,158 @@ def test_a_conditional_model_needs_classes():
 def test_a_recipe_is_a_value():
     assert recipe() == recipe()
     assert recipe(lr=0.5) != recipe()
+    assert hash(recipe()) == hash(recipe())
     with pytest.raises(dataclasses.FrozenInstanceError):
-        recipe().lr = 1.0
+        recipe().steps = 1
+
+
+# --- Changes by name, and records as plain values -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "value"),
+    [
+        ({"g_optimizer.lr": 0.5}, "g_optimizer", gk.Adam(0.5)),
+        ({"networks.width": 5}, "networks", Networks("mlp", 4, 3, 5)),
+        ({"networks": Networks("conv")}, "networks", Networks("conv")),
+        ({"leak.beta": 0.5, "leak_start": 7}, "leak", gk.Leak(0.5, 7)),
+        ({"leak": gk.Leak(0.25)}, "leak", gk.Leak(0.25)),
+        ({"ema_start": 5}, "ema", gk.EMA(0.999, start=5)),
+        ({"d_terms.r1.gamma": 2.0}, "d_terms", (R1(2.0),)),
+        (
+            {"dragan": 2.0, "r1": (1.0, 2.0)},
+            "d_terms",
+            (R1((1.0, 2.0)), Dragan(2.0)),
+        ),  # in the order of the kinds
+        ({"d_terms.dragan.spread": 0.25}, "d_terms", (Dragan(spread=0.25),)),
+        ({"d_terms": (WganGP(3.0),)}, "d_terms", (WganGP(3.0),)),
+        ({"orthogonal": 0.5}, "g_terms", (Orthogonal(0.5),)),
+        ({"clip": 0.5}, "projections", (ClipWeights(0.5),)),
+        ({"augment.by": 0.5}, "augment", Shifted(0.5)),
+        ({"augment": "shifted"}, "augment", Shifted(0.1)),
+        ({"rules": (Counted(),)}, "rules", (Counted(),)),
+        ({"r1": 2.0, "d_terms.r1.every": 16}, "d_terms", (Every(R1(2.0), 16),)),
+    ],
+)
+def test_a_change_names_a_field_or_goes_by_a_short_name(changes, field, value):
+    before = recipe()
+    after = before.changed(changes)
+    assert getattr(after, field) == value
+    assert dataclasses.replace(after, **{field: getattr(before, field)}) == before
+    assert from_dict(json.loads(json.dumps(records.plain(after) | {"seeds": [0]}))) == (after, (0,))
+
+
+def test_a_strength_of_zero_removes_what_has_it():
+    names = ("r1", "wgan_gp", "dragan", "orthogonal", "clip", "leak_beta")
+    full = recipe(**dict.fromkeys(names, 0.5))
+    assert full != recipe()
+    assert full.changed(dict.fromkeys(names, 0)) == recipe()
+    assert full.changed(dict.fromkeys(("d_terms", "g_terms", "projections", "leak"))) == recipe()
+    assert full.changed({"wgan_gp": 0.0}).d_terms == (R1(0.5), Dragan(0.5))
+
+
+def test_a_lazy_term_goes_by_its_own_name():
+    lazy = dataclasses.replace(recipe(), d_terms=(Every(R1(1.0), 4),))
+    assert lazy.changed({"r1": 2.0}).d_terms == (Every(R1(2.0), 4),)
+    assert lazy.changed({"d_terms.r1.every": 1}).d_terms == (R1(1.0),)
+    assert lazy.changed({"r1": 0}).d_terms == ()
+    assert [records.value_at(lazy, f"d_terms.r1.{name}") for name in ("gamma", "every")] == [1.0, 4]
+    with pytest.raises(ValueError, match="interval must be at least 1 generator step, got 0"):
+        lazy.changed({"d_terms.r1.every": 0})
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"learning_rate": 1}, "a recipe has no 'learning_rate'"),
+        ({"lrr": 1}, "a recipe has no 'lrr'; did you mean lr"),
+        ({"network.width": 1}, "did you mean networks.width"),
+        ({"d_terms.r2.gamma": 1}, "did you mean d_terms.r1.gamma"),
+        ({"leak_start": 3}, "leak is none, and a new one needs leak.beta"),
+        ({"optimizer": "sgd", "beta1": 0.5}, "sgd has no beta1, it has lr, momentum"),
+        ({"d_terms": R1(1.0)}, r"d_terms must be a tuple of records, got R1\(gamma=1.0\)"),
+    ],
+)
+def test_a_change_that_says_nothing_is_refused(changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        recipe().changed(changes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Centred:
+    """weight times the squared mean logit of real samples.
+
+    Attributes:
+        weight: strength of the pull, at least 0. More is said here.
+        name: of the pull.
+    """
+
+    weight: float = 1.0
+    name: str | None = None
+
+    def __call__(self, play):
+        return self.weight * play.real_verdict.logits.mean(-1).square()
+
+
+@pytest.fixture
+def centred():
+    """A term that a user registers; forgotten after the test."""
+    yield records.register("d_terms")(Centred)
+    del records.KINDS["Centred"], records.PLACES["d_terms"]["centred"]
+
+
+def test_a_term_of_a_user_is_stored_changed_and_trained_with(centred, tmp_path):
+    made = recipe(centred=0.5, r1=1.0)
+    assert made.d_terms == (R1(1.0), Centred(0.5))
+    assert made.changed({"d_terms.centred.name": "x"}).d_terms[1] == Centred(0.5, "x")
+    assert made.changed({"centred": 0}).d_terms == (R1(1.0),)
+    assert from_dict(json.loads(json.dumps(records.plain(made) | {"seeds": [0]}))) == (made, (0,))
+    run = build(made)
+    run.fit(1, out=tmp_path, progress=False)
+    plain = build(made.changed({"centred": 0})).fit(1, progress=False)
+    assert not all(torch.equal(a, b) for a, b in zip(run.D.parameters(), plain.D.parameters(), strict=True))
+    again = open_run(tmp_path, device="cpu")
+    assert again.recipe == run.recipe
+    assert all(torch.equal(a, b) for a, b in zip(run.D.parameters(), again.D.parameters(), strict=True))
+
+
+def test_what_is_not_registered_cannot_be_stored_or_read():
+    made = dataclasses.replace(recipe(), d_terms=(Centred(),))
+    with pytest.raises(ValueError, match=r"registered records, got Centred\(weight=1.0"):
+        records.plain(made)
+    with pytest.raises(ValueError, match="record 'Ortogonal' is unknown; did you mean Orthogonal"):
+        records.revived({"kind": "Ortogonal", "weight": 1.0})
+
+
+def test_two_records_of_one_name_are_refused(centred):
+    other = dataclasses.make_dataclass("R1", [("gamma", float)], frozen=True)
+    with pytest.raises(ValueError, match=r"a record R1 is registered already, by gankit.game.penalties"):
+        records.register("d_terms")(other)
+    assert records.register("d_terms")(Centred) is Centred  # a cell of a notebook that is run again
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "value"),
+    [(float, "1e-3", 1e-3), (int | None, "none", None), (float | tuple[float, ...], "2", 2.0), (str, "none", "none"),
+     (bool, "false", False), (bool | None, "true", True)],
+)  # fmt: skip
+def test_a_text_is_read_as_its_fields_type(annotation, text, value):
+    read = records.reader(annotation)(text)
+    assert (type(read), read) == (type(value), value)
+    assert records.reader(nn.Module | None) is None
+
+
+def test_a_run_is_opened_at_any_checkpoint_and_without_its_pictures(tmp_path):
+    from gankit.recipes.opening import find_checkpoint
+
+    made = recipe(model="projection-gan", depth=None, batch_size=4)
+    run = build(made, (1, 2)).fit(4, out=tmp_path, save_every=2, progress=False)
+    assert open_run(tmp_path, device="cpu").steps == 4
+    assert open_run(str(tmp_path), step=2, device="cpu").steps == 2
+    blank = open_run(tmp_path, device="cpu", needs_data=False)
+    assert (blank.data.name, blank.data.shape, blank.data.n_classes) == ("blank", (1, 8, 8), 10)
+    assert torch.equal(blank.teacher.sample(3), run.teacher.sample(3))
+    other = gk.data.load("digits", n=50)
+    assert len(open_run(tmp_path, device="cpu", data=other).data) == 50
+    with pytest.raises(gk.checkpoints.CheckpointError, match=r"must be one of 2, 4 of .*, got 3"):
+        find_checkpoint(tmp_path, step=3)
