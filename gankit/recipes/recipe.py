@@ -22,7 +22,7 @@ from gankit.data.dataset import Dataset
 from gankit.device import PRECISIONS
 from gankit.game.leak import Leak
 from gankit.game.losses import losses
-from gankit.game.penalties import R1, ClipWeights, Dragan, Orthogonal, WganGP
+from gankit.game.penalties import R1, R2, ClipWeights, Dragan, Orthogonal, WganGP
 from gankit.game.play import Augment, Every, Projection, Rule, Term
 from gankit.models.ensemble import pair
 from gankit.recipes import records
@@ -235,7 +235,7 @@ BUILT_IN = {
     "d_optimizer": (Adam, SGD, RMSProp),
     "ema": (EMA,),
     "leak": (Leak,),
-    "d_terms": (R1, WganGP, Dragan),
+    "d_terms": (R1, R2, WganGP, Dragan),
     "g_terms": (Orthogonal,),
     "projections": (ClipWeights,),
 }

@@ -8,7 +8,6 @@ the processor's instructions and on PyTorch's version, so on another machine tha
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
 import hashlib
 import json
@@ -265,7 +264,7 @@ def run_of(setting: dict[str, Any]) -> gk.Trainer:
 
 
 def recipe_of(setting: dict[str, Any]) -> gk.Trainer:
-    recipe = dataclasses.replace(recipes[setting["recipe"]], **setting.get("change", {}))
+    recipe = recipes[setting["recipe"]].changed(setting.get("change", {}))
     own = recipe.data if recipe.data in ("ring", "spiral") else "digits"
     data = data_of(setting.get("data", own))
     return recipe.build(setting.get("seeds", [0]), data=data, device="cpu")
