@@ -175,13 +175,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="book/digits_costs",
-        description=str(__doc__),
-        options={
-            "n_seeds": (10, "seeds for each cost"),
-            "steps": (0, "generator steps of each setting, 0 for the recipes' own"),
-        },
-    )
+    command_line(compute, draw)

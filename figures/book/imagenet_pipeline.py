@@ -602,24 +602,4 @@ def _draw_sweep(ax: plt.Axes, found: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="book/imagenet_pipeline",
-        description=str(__doc__),
-        threads=1,
-        options={
-            "data": ("imagenet1k-sample.zip", "folder or zip file of pictures, in class folders"),
-            "folder": ("runs/imagenet-pipeline", "where the stages work, and go on if they were interrupted"),
-            "size": (128, "side in pixels"),
-            "width": (8, "filters of the networks next to the picture"),
-            "batch": (8, "pictures of each kind in the joint minibatch"),
-            "steps": (60, "generator steps on two processes"),
-            "more": (20, "generator steps on one process after that"),
-            "save_every": (15, "steps between two checkpoints"),
-            "kill_at": (37, "step after which a process is killed"),
-            "leak_start": (20, "step at which leaking begins"),
-            "n": (400, "samples that are evaluated"),
-            "classes": ("937,980,800", "labels for figure 14, separated by commas"),
-        },
-    )
+    command_line(compute, draw, threads=1)

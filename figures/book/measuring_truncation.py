@@ -160,10 +160,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        lambda n_seeds, steps: compute(train(n_seeds, steps)),
-        draw,
-        name="book/measuring_truncation",
-        description=str(__doc__),
-        options={"n_seeds": (5, "seeds"), "steps": (2_000, "generator steps")},
-    )
+    command_line(compute, draw)

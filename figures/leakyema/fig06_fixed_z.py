@@ -105,11 +105,4 @@ def _draw_movement(ax: plt.Axes, result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="leakyema/fig06_fixed_z",
-        description=str(__doc__),
-        options={"start": (str(START), "N, as a share of all steps")}
-        | runs.options(n_seeds=6, evaluations=20),
-    )
+    command_line(compute, draw, runs.experiment)

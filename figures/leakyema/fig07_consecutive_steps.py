@@ -104,14 +104,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="leakyema/fig07_consecutive_steps",
-        description=str(__doc__),
-        options={
-            "start": (str(START), "N, as a share of all steps"),
-            "every": (50, "steps between two values"),
-        }
-        | runs.options(n_seeds=8, evaluations=10),
-    )
+    command_line(compute, draw, runs.experiment)

@@ -123,14 +123,4 @@ def axis(result: Mapping[str, Any]) -> tuple[np.ndarray, str]:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="mm_nsat/fig05_early_gradients",
-        description=str(__doc__),
-        options={
-            "setting": ("", f"what to train: {', '.join(n for n in runs.SETTINGS if n[0] in 'dm')}"),
-            "n_seeds": (10, "seeds for each cost"),
-            "steps": (0, "generator steps, 0 for the recipe's or 8 epochs of MNIST"),
-        },
-    )
+    command_line(compute, draw)

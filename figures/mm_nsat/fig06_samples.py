@@ -211,21 +211,4 @@ def draw(result: Mapping[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="mm_nsat/fig06_samples",
-        description=str(__doc__),
-        options={
-            "setting": ("", f"what to train: {', '.join(coverage.SETTINGS)} (by GANKIT_SCALE)"),
-            "n_seeds": (10, "seeds for each cost, where the networks are trained"),
-            "steps": (0, "generator steps, 0 for the recipe's"),
-            "samples": (10_000, "generated images per generator that are classified"),
-            "seed": (0, "whose samples are shown"),
-            "folder": (
-                "",
-                "of a run of fig08_class_coverage; its last checkpoint is read and nothing is trained",
-            ),
-            "trained": ("", "names of that run's costs, with commas between them (all six)"),
-        },
-    )
+    command_line(compute, draw)

@@ -185,14 +185,4 @@ def draw(result: Mapping[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="mm_nsat/fig09_norm_and_cosine",
-        description=str(__doc__),
-        options={
-            "setting": ("", f"what to train: {', '.join(n for n in runs.SETTINGS if n[0] in 'dm')}"),
-            "n_seeds": (10, "seeds for each cost"),
-            "steps": (0, "generator steps, 0 for the recipe's or 8 epochs of MNIST"),
-        },
-    )
+    command_line(compute, draw)
