@@ -122,7 +122,9 @@ def load(name: str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def options_of(compute: Callable[..., Any], more: Callable[..., Any] | None = None) -> dict[str, tuple[type, Any, str]]:
+def options_of(
+    compute: Callable[..., Any], more: Callable[..., Any] | None = None
+) -> dict[str, tuple[type, Any, str]]:
     """Numbers and words that a function takes by name: name -> (type, default, what its docstring says of it).
 
     Args:
@@ -136,7 +138,9 @@ def options_of(compute: Callable[..., Any], more: Callable[..., Any] | None = No
         told = _arguments(inspect.getdoc(function) or "") | told
         for name, parameter in inspect.signature(function).parameters.items():
             # Lists, runs and whatever else a shell cannot say are left to those who call from Python.
-            kind = {"int | None": int, "str | None": str, "float | None": float}.get(str(parameter.annotation))
+            kind = {"int | None": int, "str | None": str, "float | None": float}.get(
+                str(parameter.annotation)
+            )
             kind = kind if parameter.default is None else type(parameter.default)
             if kind in (int, float, str):
                 found.setdefault(name, (kind, parameter.default))
@@ -147,7 +151,9 @@ def _arguments(doc: str) -> dict[str, str]:
     """Name -> explanation, from the "Args" section of a docstring; "as for" another function is none."""
     section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", doc, re.MULTILINE | re.DOTALL)
     told = {}
-    for entry in re.finditer(r"^    (\w[\w, ]*): (.*?)(?=^    \w|\Z)", section[1] if section else "", re.M | re.S):
+    for entry in re.finditer(
+        r"^    (\w[\w, ]*): (.*?)(?=^    \w|\Z)", section[1] if section else "", re.M | re.S
+    ):
         text = " ".join(entry[2].split()).rstrip(".")
         if not re.match(r"(as (for|in)|see) `", text):
             told |= dict.fromkeys(entry[1].split(", "), text)

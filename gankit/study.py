@@ -95,12 +95,9 @@ def groups(recipe: Recipe | str, variants: Mapping[str, Changes]) -> list[Group]
             shared = recipe.changed({key: value for key, value in changes.items() if key not in own})
         except ValueError as error:
             raise ValueError(f"variant {name!r}: {error}") from error
-        for other, members, varying in found:
-            if other == shared:
-                break
-        else:
-            members, varying = {}, {}
-            found.append((shared, members, varying))
+        if shared not in [one[0] for one in found]:
+            found.append((shared, {}, {}))
+        _, members, varying = next(one for one in found if one[0] == shared)
         members[name] = alone
         varying |= dict.fromkeys(own)
     return [Group(shared, members, tuple(varying)) for shared, members, varying in found]
@@ -119,7 +116,9 @@ def build(
     The recipe itself makes the networks and the trainer, so that every field of it counts.
     """
     recipe, each = group.recipe, [one for one in group.variants.values() for _ in seeds]
-    numbers = {key: _one_or_each([_value(one, key) for one in each]) for key in group.varying if key != "loss"}
+    numbers = {
+        key: _one_or_each([_value(one, key) for one in each]) for key in group.varying if key != "loss"
+    }
     if data is None:
         data = datasets.load(recipe.data, root=root, size=recipe.size)
     seeds = [int(seed) for _ in group.variants for seed in seeds]
@@ -164,7 +163,7 @@ def run(
         network: of which they are: "generator", or "teacher" for its average.
         log_every: steps between two readings of costs, logits and gradients.
         callback: asked every `callback_every` steps beside the measures; it may return None.
-        prepare: called with each run and the names of its variants before it trains, to change what a recipe cannot say.
+        prepare: called with each run and the names of its variants before it trains, for what no recipe can say.
         folder: for checkpoints. A study that finds its own there goes on from them.
         data: in place of the recipe's, which are looked for in `root`.
         device: "auto", "cpu", "cuda" or "cuda:N".
@@ -174,7 +173,7 @@ def run(
         The result (see the module).
 
     Raises:
-        ValueError: no or equal seeds, an unknown change or metric, numbers out of range, or a folder with another study.
+        ValueError: no or equal seeds, an unknown change or metric, numbers out of range, or a folder of another study.
         Diverged: a cost of any replica became NaN or infinite.
     """
     recipe = recipes[recipe] if isinstance(recipe, str) else recipe
@@ -315,7 +314,9 @@ def table(result: Mapping[str, Any], reference: str | None = None, names: Sequen
         for variant, row in ((variant, row[name]) for variant, row in rows.items()):
             between = f"{row['min']:.4g} to {row['max']:.4g}"
             pairs = f"{row['below']:5} / {row['above']:<5}   {row['p']:.2g}" if "p" in row else "  reference"
-            lines.append(f"{variant:{wide}}{row['median']:9.4g}  {between:20}  {row['lowest']:9.4g}   {pairs}")
+            lines.append(
+                f"{variant:{wide}}{row['median']:9.4g}  {between:20}  {row['lowest']:9.4g}   {pairs}"
+            )
         lines.append("")
     return "\n".join(lines).rstrip()
 
@@ -478,4 +479,6 @@ def _claim(folder: Path, parts: Sequence[Group], seeds: Sequence[int]) -> None:
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(ours, indent=1))
     elif json.loads(path.read_text()) != ours:
-        raise ValueError(f"folder {folder} holds a study with other seeds, variants or recipe: choose another")
+        raise ValueError(
+            f"folder {folder} holds a study with other seeds, variants or recipe: choose another"
+        )
