@@ -137,6 +137,7 @@ def run(
     *,
     measures: Sequence[str | Measure] | None = None,
     evaluations: int = 8,
+    every: int | None = None,
     samples: int = 1_000,
     network: str = "generator",
     log_every: int = 50,
@@ -159,6 +160,7 @@ def run(
         measures: what judges a run: names of `gankit.metrics.METRICS`, and functions of the trainer that return one
             number per replica by name. By default those of `gankit.metrics.evaluate`. () judges nothing.
         evaluations: how often they are asked, the end included.
+        every: steps from one time to the next, in place of ``steps // evaluations``.
         samples: of each replica, for metrics that are given by name.
         network: of which they are: "generator", or "teacher" for its average.
         log_every: steps between two readings of costs, logits and gradients.
@@ -180,8 +182,9 @@ def run(
     seeds, steps = [int(seed) for seed in seeds], recipe.steps if steps is None else steps
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be at least one and differ from each other, got {seeds}")
-    for name, value in {"steps": steps, "evaluations": evaluations, "callback_every": callback_every}.items():
-        if value < 1:
+    numbers = {"steps": steps, "evaluations": evaluations, "every": every, "callback_every": callback_every}
+    for name, value in numbers.items():
+        if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     parts = groups(recipe, variants)
     if folder is not None:
@@ -203,19 +206,19 @@ def run(
         if prepare is not None:
             prepare(trainer, list(group.variants))
         judges = _judges(measures, trainer.data, samples, network)
-        every = max(1, steps // evaluations) if judges else steps
-        look = _Look(judges, every, callback, callback_every, steps)
+        interval = (every or max(1, steps // evaluations)) if judges else steps
+        look = _Look(judges, interval, callback, callback_every, steps)
         trainer.fit(
             max(0, steps - trainer.steps),
             out=out,
             log_every=log_every,
-            save_every=every if out is not None else None,
+            save_every=interval if out is not None else None,
             callback=look,
             callback_every=look.interval,
             progress=progress,
         )
         seconds += trainer.history[-1]["seconds"]
-        _take_apart(result, trainer, list(group.variants), len(seeds), every if judges else None, steps)
+        _take_apart(result, trainer, list(group.variants), len(seeds), interval if judges else None, steps)
         result |= {"epochs": trainer.images / len(trainer.data), "device": str(trainer.device)}
     # In the order in which they were named, also where that is not the order of the runs.
     result["curves"] = {name: result["curves"][name] for name in variants}

@@ -19,10 +19,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import gankit as gk
+from figures.judging import classifier_of
 from figures.leakyema import runs
 from figures.leakyema.fig04_learning_curves import variants
 from figures.leakyema.table02_variants import START
-from figures.mm_nsat.runs import classifier_of
 from figures.provenance import command_line, rounded
 from gankit.classifiers import compute_features
 from gankit.models.sampling import sample

@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 import gankit as gk
+from figures.judging import classifier_of
 from figures.mm_nsat import coverage, runs
 from figures.mm_nsat.runs import PAPER_COSTS
 from figures.provenance import command_line, rounded, stamp
@@ -90,7 +91,7 @@ def compute(
     generators = {
         cost: [run.G.replica(names.index(cost) * len(seeds) + i) for i in range(len(seeds))] for cost in COSTS
     }
-    network, data = runs.classifier_of(run.data), run.data
+    network, data = classifier_of(run.data), run.data
     real = compute_features(network, data.normalise(data.images))
     result: dict[str, Any] = {
         "setting": setting,
@@ -113,6 +114,7 @@ def compute(
 
 def _from_folder(setting: str, names: Sequence[str], folder: Path) -> tuple[Trainer, list[int]]:
     """The run whose last checkpoint lies in a folder, and its seeds (each once)."""
+    folder /= "run-0"  # its costs are one run
     found = checkpoints.latest(folder)
     if found is None:
         raise checkpoints.CheckpointError(f"{folder} holds no checkpoint")

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 import gankit as gk
+from figures.judging import judge
 from figures.mm_nsat import gradients, runs
 from figures.mm_nsat.runs import PAPER_COSTS
 from figures.provenance import command_line, rounded, stamp
@@ -70,7 +71,7 @@ def compute(setting: str = "", n_seeds: int = 10, steps: int = 0) -> dict[str, A
         raise ValueError(f"steps must be at least {COMPARISONS}, got {steps}")
     every = steps // COMPARISONS
     rarely = every * (COMPARISONS // EVALUATIONS)
-    measure, compare = runs.judge(run.data), comparison(n_seeds)
+    measure, compare = judge(run.data), comparison(n_seeds)
 
     def callback(run: Trainer) -> dict[str, Tensor]:
         judged = measure(sample(run.G, SAMPLES)) if run.steps % rarely == 0 else {}

@@ -23,7 +23,7 @@ from figures.leakyema import (
 )
 from figures.leakyema.lookahead import Lookahead, step_back
 from figures.leakyema.runs import Variant
-from figures.mm_nsat.runs import classifier_of
+from figures.judging import classifier_of
 from figures.provenance import load
 from gankit.models.sampling import sample
 from gankit.models.spectral import SNConv2d, SNLinear, leading_vectors

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from figures.book.imagenet_pipeline import Row, attempts
+from figures.book.imagenet_pipeline import TRACED, Row, attempts
 from figures.provenance import rounded
 
 ENVIRONMENT = {
