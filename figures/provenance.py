@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from gankit.files import replacing
+
 RESULTS = Path(__file__).parent / "results"
 """Committed results, one JSON file per figure module: ``<paper>/<module>.json``."""
 
@@ -94,16 +96,14 @@ def save(result: Mapping[str, Any], path: Path) -> None:
     Raises:
         ValueError: a number in the result is infinite or missing, which JSON cannot say.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     try:
         text = json.dumps(result, allow_nan=False, separators=(",", ":"))
     except ValueError as error:
         raise ValueError(
             f"the result for {path.name} holds inf or nan: pass its numbers through rounded()"
         ) from error
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def load(name: str) -> dict[str, Any]:
@@ -215,9 +215,7 @@ def command_line(
     save(result, chosen.out)
     print(f"wrote {chosen.out} ({result['provenance']['wall_time_s']} s)")
     if chosen.picture is not None:
-        partial = chosen.picture.with_name(f".partial-{chosen.picture.name}")
-        chosen.picture.parent.mkdir(parents=True, exist_ok=True)
-        draw(result).savefig(partial)
-        partial.replace(chosen.picture)
+        with replacing(chosen.picture) as temporary:
+            draw(result).savefig(temporary, format=chosen.picture.suffix[1:])
         print(f"drew {chosen.picture}")
     return chosen.out

@@ -1,6 +1,6 @@
 """Chapter 21's picture of a run of the whole pipeline, twice killed: stages, steps, costs, samples, truncation.
 
-The numbers come from `tests/pipeline/imagenet.py`, which runs every command that a BigGAN on ImageNet needs.
+The numbers come from `tools/pipeline/imagenet.py`, which runs every command that a BigGAN on ImageNet needs.
 """
 
 from __future__ import annotations

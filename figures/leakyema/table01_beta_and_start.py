@@ -63,7 +63,8 @@ def compute(
     """Train the grid.
 
     Args:
-        betas, starts: as for `variants`.
+        betas: shares of real samples replaced, with commas between them.
+        starts: N as shares of all steps, with commas between them.
         setting, n_seeds, others: as for `runs.experiment`.
 
     Returns:

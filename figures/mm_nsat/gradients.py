@@ -1,7 +1,7 @@
 """What the figures on saturation share: runs of which every step is read, and what counts as vanished.
 
 Figures 5, 11 and 12 of the sample-weighting paper show gradients, logits and updates step by step. `record` trains
-variants of a cost side by side (`figures.mm_nsat.runs.build`) and reads them all; `vanished` counts; `thin` keeps
+variants of a cost side by side (`gankit.study.run`) and reads them all; `vanished` counts; `thin` keeps
 what a picture needs.
 """
 

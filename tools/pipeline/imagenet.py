@@ -1,6 +1,6 @@
 """Every command that a BigGAN on ImageNet needs, one after the other and killed twice, at a size for two cores.
 
-    python -m tests.pipeline.imagenet --data imagenet1k-sample.zip
+    python -m tools.pipeline.imagenet --data imagenet1k-sample.zip
 
 The commands are those of the full size; networks, batch and number of steps are small. So this is a test of the
 pipeline (packing, several processes, restarts, evaluation), and no test of the method: after a hundred steps of a few
@@ -39,7 +39,7 @@ from gankit.data.packs import BLOCK
 from gankit.metrics.features import FeatureSpace
 from gankit.models.sampling import Sampler
 from gankit.recipes import Recipe, operations, recipes
-from tests.pipeline.watched import (
+from tools.pipeline.watched import (
     ENVIRONMENT,
     POLL,
     Failed,

@@ -23,9 +23,9 @@ from figures.provenance import RESULTS, load
 from gankit.data.packs import BLOCK
 from gankit.recipes import recipes
 from tests.figures.stored import assert_drawn, assert_shaped_alike
-from tests.pipeline import imagenet, watched
-from tests.pipeline.imagenet import blocks_done, compare
-from tests.pipeline.watched import difference, new_rows, repeated, rows_of, step_seconds
+from tools.pipeline import imagenet, watched
+from tools.pipeline.imagenet import blocks_done, compare
+from tools.pipeline.watched import difference, new_rows, repeated, rows_of, step_seconds
 
 matplotlib.use("Agg")
 NAME = "book/imagenet_pipeline"
