@@ -56,6 +56,9 @@ PER_REPLICA = ("loss", "lr", "d_lr", "beta1", "beta2", "d_beta2", "r1", "leak_be
 
 _OF_ADAM = PER_REPLICA[1:6]
 
+_FOLLOWERS = {"lr": ("lr", "d_lr"), "beta2": ("beta2", "d_beta2")}
+"""What D has for itself, and takes from G where nothing is said."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -116,16 +119,15 @@ def build(
     The recipe itself makes the networks and the trainer, so that every field of it counts.
     """
     recipe, each = group.recipe, [one for one in group.variants.values() for _ in seeds]
-    numbers = {
-        key: _one_or_each([_value(one, key) for one in each]) for key in group.varying if key != "loss"
-    }
+    varying = dict.fromkeys(key for name in group.varying for key in _FOLLOWERS.get(name, (name,)))
+    numbers = {key: _one_or_each([_value(one, key) for one in each]) for key in varying if key != "loss"}
     if data is None:
         data = datasets.load(recipe.data, root=root, size=recipe.size)
     seeds = [int(seed) for _ in group.variants for seed in seeds]
     G, D = pair(lambda seed: recipe.networks(data.shape, seed, data.n_classes), seeds)
     run = recipe.changed(numbers).trainer(G, D, data, seeds, device=device)
     if "loss" in group.varying:  # a recipe names one cost, a run may have one for each replica
-        run.loss = per_replica([losses[one.loss] for one in each])
+        run.game = dataclasses.replace(run.game, loss=per_replica([losses[one.loss] for one in each]))
     return run
 
 

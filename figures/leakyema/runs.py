@@ -289,7 +289,8 @@ def _together(
         runs.append(run)
         if model is not None:
             fixed = replicas(model, list(range(len(seeds))) * len(names))
-            run.leak = dataclasses.replace(run.leak, source="async-model", model=fixed)
+            leak = dataclasses.replace(run.game.leak, source="async-model", model=fixed)
+            run.game = dataclasses.replace(run.game, leak=leak)
         if lookahead:
             Lookahead(run, lookahead)
         if smoothness:

@@ -128,10 +128,10 @@ def test_the_fixed_model_is_the_finished_average_of_the_conventional_run(
     }
     runs.experiment(variants, "digits", n_seeds=2, steps=3, samples=20, evaluations=1)
     first, second = built
-    assert first.leak.model is None
-    assert second.leak.source == "async-model"
-    assert second.leak.model.replicas == 2
-    torch.testing.assert_close(sample(second.leak.model, 5), first.teacher.sample(5)[:2])
+    assert first.game.leak.model is None
+    assert second.game.leak.source == "async-model"
+    assert second.game.leak.model.replicas == 2
+    torch.testing.assert_close(sample(second.game.leak.model, 5), first.teacher.sample(5)[:2])
     with pytest.raises(ValueError, match="async-model needs a variant with beta = 0"):
         runs.experiment({"async-model": variants["async-model"]}, "digits", n_seeds=1, steps=1)
 
