@@ -5,8 +5,9 @@
     >>> print(gk.study.table(result))
     >>> gk.study.draw_curves(result)
 
-A variant is a name and what it changes of the recipe. Variants that differ in numbers that may differ between the
-replicas of an ensemble (`PER_REPLICA`) train as one run, the others in runs of their own. Replicas of one seed share
+A variant is a name and what it changes of the recipe. Variants that differ in what each replica of an ensemble may have
+for itself (the cost, Adam's rates and betas, R1's gamma, LeakyEMA's beta and start) train as one run, the others in
+runs of their own. Replicas of one seed share
 initial weights, z and data, in all variants, so what differs between them is the variant: seeds are *pairs*, and
 `summary` counts in how many of them a variant is below the reference.
 
@@ -41,7 +42,9 @@ from gankit import data as datasets
 from gankit import plotting
 from gankit.data import DataError, Dataset
 from gankit.files import replacing
+from gankit.game.leak import Leak
 from gankit.game.losses import losses, per_replica
+from gankit.game.penalties import R1
 from gankit.metrics import features, watch
 from gankit.models.ensemble import pair
 from gankit.recipes import Recipe, recipes
@@ -51,28 +54,15 @@ from gankit.training.optimisers import Adam
 Changes = Mapping[str, Any]
 Measure = Callable[[Trainer], Mapping[str, Any] | None]
 
-PER_REPLICA = ("loss", "lr", "d_lr", "beta1", "beta2", "d_beta2", "r1", "leak_beta", "leak_start")
-"""Short names of what replicas of one run may have for themselves (rates and betas with Adam only)."""
-
-_OF_ADAM = PER_REPLICA[1:6]
-
-_FOLLOWERS = {"lr": ("lr", "d_lr"), "beta2": ("beta2", "d_beta2")}
-"""What D has for itself, and takes from G where nothing is said."""
+_SIDES = ("g_optimizer", "d_optimizer")
+_OF_ADAM = ("lr", "beta1", "beta2")
 
 
 @dataclass(frozen=True)
 class Group:
-    """Variants that train as one run.
+    """Variants that train as one run: name -> recipe of each alone."""
 
-    Attributes:
-        recipe: with what all of them share.
-        variants: name -> recipe of each alone.
-        varying: of `PER_REPLICA`, what any of them changes.
-    """
-
-    recipe: Recipe
     variants: Mapping[str, Recipe]
-    varying: tuple[str, ...]
 
 
 def groups(recipe: Recipe | str, variants: Mapping[str, Changes]) -> list[Group]:
@@ -86,24 +76,19 @@ def groups(recipe: Recipe | str, variants: Mapping[str, Changes]) -> list[Group]
         recipe = recipes[recipe]
     if not variants:
         raise ValueError("variants is empty: give at least one name with its changes, {'NS': {}} say")
-    found: list[tuple[Recipe, dict[str, Recipe], dict[str, None]]] = []
+    found: list[tuple[Recipe, dict[str, Recipe]]] = []
     for name, changes in variants.items():
         if "steps" in changes:
             raise ValueError(f"variant {name!r} changes steps, which are the study's: run two studies")
         try:
             alone = recipe.changed(changes)
-            own = [key for key in PER_REPLICA if key in changes]
-            if not isinstance(_optimizers(alone)[0], Adam):
-                own = [key for key in own if key not in _OF_ADAM]
-            shared = recipe.changed({key: value for key, value in changes.items() if key not in own})
         except ValueError as error:
             raise ValueError(f"variant {name!r}: {error}") from error
-        if shared not in [one[0] for one in found]:
-            found.append((shared, {}, {}))
-        _, members, varying = next(one for one in found if one[0] == shared)
-        members[name] = alone
-        varying |= dict.fromkeys(own)
-    return [Group(shared, members, tuple(varying)) for shared, members, varying in found]
+        shared = _shared(alone)
+        if shared not in [one for one, _ in found]:
+            found.append((shared, {}))
+        next(members for one, members in found if one == shared)[name] = alone
+    return [Group(members) for _, members in found]
 
 
 def build(
@@ -118,16 +103,15 @@ def build(
 
     The recipe itself makes the networks and the trainer, so that every field of it counts.
     """
-    recipe, each = group.recipe, [one for one in group.variants.values() for _ in seeds]
-    varying = dict.fromkeys(key for name in group.varying for key in _FOLLOWERS.get(name, (name,)))
-    numbers = {key: _one_or_each([_value(one, key) for one in each]) for key in varying if key != "loss"}
+    each = [one for one in group.variants.values() for _ in seeds]
+    recipe = _together(each)
     if data is None:
         data = datasets.load(recipe.data, root=root, size=recipe.size)
     seeds = [int(seed) for _ in group.variants for seed in seeds]
     G, D = pair(lambda seed: recipe.networks(data.shape, seed, data.n_classes), seeds)
-    run = recipe.changed(numbers).trainer(G, D, data, seeds, device=device)
-    if "loss" in group.varying:  # a recipe names one cost, a run may have one for each replica
-        run.game = dataclasses.replace(run.game, loss=per_replica([losses[one.loss] for one in each]))
+    run = recipe.trainer(G, D, data, seeds, device=device)
+    # A recipe names one cost, a run may have one for each replica.
+    run.game = dataclasses.replace(run.game, loss=per_replica([losses[one.loss] for one in each]))
     return run
 
 
@@ -383,16 +367,35 @@ def _color(result: Mapping[str, Any], variant: str, i: int) -> str:
 # --- Pieces -------------------------------------------------------------------------------------------------------
 
 
-def _optimizers(recipe: Recipe) -> tuple[Any, Any]:
-    return recipe.optimizers()
+def _shared(recipe: Recipe) -> Recipe:
+    """What variants of one run have in common: the recipe without the numbers that each replica may have for itself."""
+    alike = {
+        side: dataclasses.replace(adam, lr=1.0, beta1=0.0, beta2=0.0)
+        for side in _SIDES
+        if isinstance(adam := getattr(recipe, side), Adam)
+    }
+    terms = tuple(term for term in recipe.d_terms if not isinstance(term, R1))
+    leak = dataclasses.replace(recipe.leak or Leak(0.0), beta=0.0, start=0)
+    return dataclasses.replace(recipe, loss="ns", leak=leak, d_terms=terms, **alike)
 
 
-def _value(recipe: Recipe, name: str) -> Any:
-    """One of `PER_REPLICA`, as a number."""
-    g, d = _optimizers(recipe)
-    if name in _OF_ADAM:
-        return getattr(d if name.startswith("d_") else g, name.removeprefix("d_"))
-    return getattr(recipe, name)
+def _together(each: Sequence[Recipe]) -> Recipe:
+    """One recipe for replicas that have one each, alike in `_shared`: their own numbers are tuples in its records."""
+    first = each[0]
+
+    def gather(read: Callable[[Recipe], Any]) -> Any:
+        return _one_or_each([read(one) for one in each])
+
+    parts: dict[str, Any] = {}
+    for side in _SIDES:
+        if isinstance(adam := getattr(first, side), Adam):
+            own = {name: gather(lambda r, n=name, s=side: getattr(getattr(r, s), n)) for name in _OF_ADAM}
+            parts[side] = dataclasses.replace(adam, **own)
+    if leaks := [one.leak for one in each if one.leak is not None]:
+        beta, start = (gather(lambda r, n=name: getattr(r.leak, n, 0)) for name in ("beta", "start"))
+        parts["leak"] = dataclasses.replace(leaks[0], beta=beta, start=start)
+    together = dataclasses.replace(first, **parts)
+    return together.changed({"r1": gather(lambda r: sum(t.gamma for t in r.d_terms if isinstance(t, R1)))})
 
 
 def _one_or_each(values: Sequence[Any]) -> Any:
@@ -476,7 +479,7 @@ def _claim(folder: Path, parts: Sequence[Group], seeds: Sequence[int]) -> None:
     """Write down whose folder it is, or refuse one of another study."""
     ours = {
         "seeds": list(seeds),
-        "variants": [{name: dataclasses.asdict(r) for name, r in group.variants.items()} for group in parts],
+        "variants": [{name: one.stored(seeds) for name, one in group.variants.items()} for group in parts],
     }
     ours = json.loads(json.dumps(ours, default=str))
     path = folder / "study.json"

@@ -37,7 +37,7 @@ from gankit.models.blocks import seeded
 from gankit.models.sampling import sample
 from gankit.models.spectral import SNConv2d, SNLinear
 from gankit.plotting import band, dots, use_style
-from gankit.recipes import Recipe, recipes
+from gankit.recipes import Networks, Recipe, recipes, register
 from gankit.scale import scale
 from gankit.training import Trainer
 
@@ -73,16 +73,17 @@ class Variant:
     def changes(self, steps: int) -> dict[str, Any]:
         """What of it a recipe can say, for a run of so many steps: the fixed model comes later."""
         source = "sync" if self.source == "async-model" else self.source
-        return {"leak_beta": self.beta, "leak_start": round(self.start * steps), "leak_source": source}
+        return {"leak": gk.Leak(self.beta, round(self.start * steps), source) if self.beta else None}
 
 
+@register("networks")
 @dataclass(frozen=True)
-class Normalised(Recipe):
-    """A recipe whose discriminator has the layers of its model, spectrally normalised (Miyato et al. 2018)."""
+class Normalised(Networks):
+    """Networks whose discriminator has the layers of its family, spectrally normalised (Miyato et al. 2018)."""
 
-    def networks(self, shape: tuple[int, ...], seed: int, n_classes: int = 0) -> tuple[nn.Module, nn.Module]:
-        """(G, D), with the initial weights that the recipe has without normalisation."""
-        G, D = super().networks(shape, seed, n_classes)
+    def __call__(self, shape: tuple[int, ...], seed: int, n_classes: int = 0) -> tuple[nn.Module, nn.Module]:
+        """(G, D), with the initial weights that they have without normalisation."""
+        G, D = super().__call__(shape, seed, n_classes)
         with seeded(seed):  # each layer draws the start of its power iteration
             return G, type(D)(*map(_normalised, D))
 
@@ -106,31 +107,33 @@ def _normalised(layer: nn.Module) -> nn.Module:
 
 
 SETTINGS: Mapping[str, Recipe] = {
-    "digits": dataclasses.replace(recipes["ns-digits"], ema_decay=0.99),
-    "mnist-conv4": Normalised(
+    "digits": recipes["ns-digits"].changed({"ema_decay": 0.99}),
+    "mnist-conv4": Recipe(
         "leakyema-mnist-conv4", "Conv-4 with a spectrally normalised discriminator",
-        data="mnist", model="conv", z_dim=64, depth=4, width=8, loss="hinge", steps=4_000, batch_size=32, lr=2e-3,
-        ema_decay=0.99,
+        data="mnist", networks=Normalised("conv", z_dim=64, depth=4, width=8), loss="hinge", steps=4_000, batch_size=32,
+        g_optimizer=gk.Adam(2e-3), d_optimizer=gk.Adam(2e-3), ema=gk.EMA(0.99),
     ),
-    "digits-sngan": Normalised(
+    "digits-sngan": Recipe(
         "leakyema-digits-sngan", "digits with a spectrally normalised discriminator",
-        data="digits", z_dim=16, depth=3, d_depth=4, width=64, loss="hinge", steps=2_000, batch_size=32, lr=2e-3,
-        ema_decay=0.99,
+        networks=Normalised("mlp", z_dim=16, depth=3, d_depth=4, width=64), loss="hinge", steps=2_000, batch_size=32,
+        g_optimizer=gk.Adam(2e-3), d_optimizer=gk.Adam(2e-3), ema=gk.EMA(0.99),
     ),
     "digits-wgan-gp": Recipe(
         "leakyema-digits-wgan-gp", "digits with a gradient penalty",
-        data="digits", z_dim=16, depth=3, d_depth=4, width=64, loss="wgan", wgan_gp=10, steps=2_000, batch_size=32,
-        n_dis=5, lr=1e-3, beta1=0.5, beta2=0.9, ema_decay=0.99,
+        networks=Networks("mlp", z_dim=16, depth=3, d_depth=4, width=64), loss="wgan", steps=2_000, batch_size=32,
+        n_dis=5, g_optimizer=gk.Adam(1e-3, beta2=0.9), d_optimizer=gk.Adam(1e-3, beta2=0.9), ema=gk.EMA(0.99),
+        d_terms=(gk.penalties.WganGP(10.0),),
     ),
     "cifar10-sngan": Recipe(
         "leakyema-cifar10-sngan", "section 4.1 with the networks for 32 pixels",
-        data="cifar10", model="sngan", z_dim=128, width=128, loss="hinge", steps=250_000, batch_size=64, n_dis=5,
-        lr=2e-4, beta1=0.5, beta2=0.999, ema_decay=0.999,
+        data="cifar10", networks=Networks("sngan", z_dim=128, width=128), loss="hinge", steps=250_000, batch_size=64,
+        n_dis=5, g_optimizer=gk.Adam(2e-4), d_optimizer=gk.Adam(2e-4), ema=gk.EMA(0.999),
     ),
     "cifar10-wgan-gp": Recipe(
         "leakyema-cifar10-wgan-gp", "appendix B with the networks for 32 pixels",
-        data="cifar10", model="wgan-gp", z_dim=128, width=128, loss="wgan", wgan_gp=10, steps=250_000, batch_size=64,
-        n_dis=5, lr=1e-4, beta1=0.5, beta2=0.9, ema_decay=0.999,
+        data="cifar10", networks=Networks("wgan-gp", z_dim=128, width=128), loss="wgan", steps=250_000, batch_size=64,
+        n_dis=5, g_optimizer=gk.Adam(1e-4, beta2=0.9), d_optimizer=gk.Adam(1e-4, beta2=0.9), ema=gk.EMA(0.999),
+        d_terms=(gk.penalties.WganGP(10.0),),
     ),
 }  # fmt: skip
 """Setting -> recipe.

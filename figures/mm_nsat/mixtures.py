@@ -8,7 +8,6 @@ has little; and whether a discriminator scores modes as section 2.3 supposes.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -34,7 +33,7 @@ SAMPLES = 2_500
 
 SETTINGS: Mapping[str, Recipe] = {
     "ring": runs.SETTINGS["ring"],
-    "ring-hopping": dataclasses.replace(runs.SETTINGS["ring"], batch_size=128, d_lr=3e-4),
+    "ring-hopping": runs.SETTINGS["ring"].changed({"batch_size": 128, "d_lr": 3e-4}),
     "spiral": runs.SETTINGS["spiral"],
 }
 """Setting -> recipe. In "ring-hopping" the discriminator learns more slowly than the generator."""
@@ -245,7 +244,7 @@ def compute(
     data = gk.data.load(recipe.data)
     for first in range(0, len(names), per_run):
         group = names[first : first + per_run]
-        watch = Watch(data, recipe.z_dim)
+        watch = Watch(data, recipe.networks.z_dim)
         changes = runs.changes({name: variants[name] for name in group})
         trained = study.run(
             recipe, changes, range(n_seeds), steps, measures=[watch], every=every, log_every=5, data=data

@@ -62,17 +62,17 @@ _CONV4 = recipes["ns-mnist-conv4"]
 SETTINGS: Mapping[str, Recipe] = {
     "digits": recipes["ns-digits"],
     "digits-saturating": recipes["ns-digits-saturating"],
-    "digits-saturating-beta1-0.5": dataclasses.replace(recipes["ns-digits-saturating"], beta1=0.5),
+    "digits-saturating-beta1-0.5": recipes["ns-digits-saturating"].changed({"beta1": 0.5}),
     "ring": recipes["ns-ring"],
     "spiral": recipes["ns-spiral"],
     "mnist-fc4": recipes["ns-mnist-fc4"],
-    "mnist-fc4-fast": dataclasses.replace(recipes["ns-mnist-fc4"], width=128, batch_size=64, lr=5e-4),
+    "mnist-fc4-fast": recipes["ns-mnist-fc4"].changed({"width": 128, "batch_size": 64, "lr": 5e-4}),
     "mnist-conv4": _CONV4,
-    "mnist-conv4-fast": dataclasses.replace(_CONV4, width=16, batch_size=64, lr=5e-4),
-    "mnist-fc3": dataclasses.replace(recipes["ns-mnist-fc4"], depth=3),
+    "mnist-conv4-fast": _CONV4.changed({"width": 16, "batch_size": 64, "lr": 5e-4}),
+    "mnist-fc3": recipes["ns-mnist-fc4"].changed({"depth": 3}),
     "cifar10-conv4": dataclasses.replace(_CONV4, data="cifar10", steps=390_625),
-    "stacked-digits": dataclasses.replace(
-        recipes["ns-digits"], data="stacked-digits", z_dim=32, width=96, steps=2_000
+    "stacked-digits": recipes["ns-digits"].changed(
+        {"data": "stacked-digits", "z_dim": 32, "width": 96, "steps": 2_000}
     ),
     "stacked-mnist": dataclasses.replace(_CONV4, data="stacked-mnist"),
 }

@@ -39,6 +39,7 @@ from gankit.data.packs import BLOCK
 from gankit.metrics.features import FeatureSpace
 from gankit.models.sampling import Sampler
 from gankit.recipes import Recipe, operations, recipes
+from gankit.recipes.records import differences
 from tools.pipeline.watched import (
     ENVIRONMENT,
     POLL,
@@ -149,11 +150,10 @@ def pack(data: Path, folder: Path, size: int) -> dict[str, Any]:
 
 def train_command(recipe: Recipe, steps: int, save_every: int, out: str) -> list[str]:
     """Words of `gankit train`, with every field in which the recipe differs from the named one."""
-    named = recipes[RECIPE]
     words = ["train", RECIPE]
-    for f in dataclasses.fields(Recipe):
-        if getattr(recipe, f.name) != getattr(named, f.name) and f.name != "steps":
-            words += [f"--{f.name.replace('_', '-')}", str(getattr(recipe, f.name))]
+    for name, value in differences(recipe, recipes[RECIPE]).items():
+        if name != "steps":
+            words += [f"--{name.replace('_', '-')}", str(value)]
     words += ["--steps", str(steps), "--save-every", str(save_every), "--log-every", "1"]
     return [*words, "--device", "cpu", "--out", out]
 
@@ -221,8 +221,8 @@ def _check_end(folder: Path, steps: int, rows: Sequence[Row]) -> None:
 
 def speed(folder: Path, data: Path, recipe: Recipe, steps: int) -> dict[str, Any]:
     """Two runs that know nothing of each other, each with half of the batch; and the messages of two processes."""
-    half = dataclasses.replace(
-        recipe, batch_size=recipe.batch_size // 2, leak_start=recipe.steps, ema_start=recipe.steps
+    half = recipe.changed(
+        {"batch_size": recipe.batch_size // 2, "leak_start": recipe.steps, "ema_start": recipe.steps}
     )
     names = ("apart-0", "apart-1")
     for name in names:
@@ -269,13 +269,13 @@ def predict(
     flops = cluster.step_flops(counts, recipe.batch_size // 2, recipe.n_dis) / max(measured["step_s"])
     two = cluster.Machine(2, 2, flops, bandwidth, bandwidth, max(0.0, small - sizes[0] / bandwidth) / 2)
     one = dataclasses.replace(two, devices=1, per_node=1)
-    mean_beta = recipe.leak_beta * (recipe.steps - recipe.leak_start) / recipe.steps
+    mean_beta = recipe.leak.beta * (recipe.steps - recipe.leak.start) / recipe.steps
     busy = cluster.step_flops(counts, recipe.batch_size // 2, recipe.n_dis) / measured["step_cpu_s"]
     first, second = rows_from(train["trace"]), rows_from(alone["trace"])
     phases = {
-        "two processes": (two, 0.0, first, 1, recipe.leak_start),
-        "two processes, leaking": (two, recipe.leak_beta, first, recipe.leak_start, train["end"]),
-        "one process, leaking": (one, recipe.leak_beta, second, train["end"], alone["end"]),
+        "two processes": (two, 0.0, first, 1, recipe.leak.start),
+        "two processes, leaking": (two, recipe.leak.beta, first, recipe.leak.start, train["end"]),
+        "one process, leaking": (one, recipe.leak.beta, second, train["end"], alone["end"]),
     }
     found = {}
     for name, (machine, beta, rows, *steps) in phases.items():
@@ -460,10 +460,10 @@ def compute(
     place.mkdir(parents=True, exist_ok=True)
     if stage(place, "settings", lambda: settings) != settings:
         raise ValueError(f"{folder} holds stages of other settings: remove it, or give another folder")
-    recipe = dataclasses.replace(
-        recipes[RECIPE], data="pack", size=size, width=width, batch_size=batch, accumulate=1, steps=steps,
-        leak_start=leak_start, ema_start=save_every // 2, ema_decay=0.95,
-    )  # fmt: skip
+    recipe = recipes[RECIPE].changed({
+        "data": "pack", "size": size, "width": width, "batch_size": batch, "accumulate": 1, "steps": steps,
+        "leak_start": leak_start, "ema_start": save_every // 2, "ema_decay": 0.95,
+    })  # fmt: skip
     chosen = [int(label) for label in classes.split(",")]
     stages = {
         "pack": stage(place, "pack", lambda: pack(source, place, size)),
@@ -478,17 +478,22 @@ def compute(
     return {
         "settings": settings,
         "environment": ENVIRONMENT,
-        "recipe": {key: getattr(recipe, key) for key in ("n_dis", "leak_beta", "ema_start", "ema_decay")},
+        "recipe": {
+            "n_dis": recipe.n_dis,
+            "leak_beta": recipe.leak.beta,
+            "ema_start": recipe.ema.start,
+            "ema_decay": recipe.ema.decay,
+        },
         "stages": stages,
         "speed": predict(
             recipe, size, stages["pack"]["classes"], stages["speed"], stages["two"], stages["one"]
         ),
         "operations": rounded(operations.of_recipe(recipe).step),
         "full": {
-            "width": full.width,
+            "width": full.networks.width,
             "batch": full.batch_size * full.accumulate,
             "steps": full.steps,
-            "leak_start": full.leak_start,
+            "leak_start": full.leak.start,
             "images": IMAGES,
             "operations": rounded(operations.of_recipe(full).step),
             "parameters": [known["counts"]["g_parameters"], known["counts"]["d_parameters"]],
