@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import inspect
 import json
 import os
 import platform
+import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+
+from gankit.files import replacing
 
 RESULTS = Path(__file__).parent / "results"
 """Committed results, one JSON file per figure module: ``<paper>/<module>.json``."""
@@ -92,16 +96,14 @@ def save(result: Mapping[str, Any], path: Path) -> None:
     Raises:
         ValueError: a number in the result is infinite or missing, which JSON cannot say.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     try:
         text = json.dumps(result, allow_nan=False, separators=(",", ":"))
     except ValueError as error:
         raise ValueError(
             f"the result for {path.name} holds inf or nan: pass its numbers through rounded()"
         ) from error
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def load(name: str) -> dict[str, Any]:
@@ -120,24 +122,61 @@ def load(name: str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def options_of(
+    compute: Callable[..., Any], more: Callable[..., Any] | None = None
+) -> dict[str, tuple[type, Any, str]]:
+    """Numbers and words that a function takes by name: name -> (type, default, what its docstring says of it).
+
+    Args:
+        compute: with defaults, and an "Args" section that explains them.
+        more: the function to which `compute` hands what it does not name itself, if there is one.
+    """
+    functions = [compute] if more is None else [compute, more]
+    told: dict[str, str] = {}
+    found: dict[str, tuple[Any, Any]] = {}
+    for function in functions:
+        told = _arguments(inspect.getdoc(function) or "") | told
+        for name, parameter in inspect.signature(function).parameters.items():
+            # Lists, runs and whatever else a shell cannot say are left to those who call from Python.
+            kind = {"int | None": int, "str | None": str, "float | None": float}.get(
+                str(parameter.annotation)
+            )
+            kind = kind if parameter.default is None else type(parameter.default)
+            if kind in (int, float, str):
+                found.setdefault(name, (kind, parameter.default))
+    return {name: (kind, default, told.get(name, "")) for name, (kind, default) in found.items()}
+
+
+def _arguments(doc: str) -> dict[str, str]:
+    """Name -> explanation, from the "Args" section of a docstring; "as for" another function is none."""
+    section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", doc, re.MULTILINE | re.DOTALL)
+    told = {}
+    for entry in re.finditer(
+        r"^    (\w[\w, ]*): (.*?)(?=^    \w|\Z)", section[1] if section else "", re.M | re.S
+    ):
+        text = " ".join(entry[2].split()).rstrip(".")
+        if not re.match(r"(as (for|in)|see) `", text):
+            told |= dict.fromkeys(entry[1].split(", "), text)
+    return told
+
+
 def command_line(
     compute: Callable[..., dict[str, Any]],
     draw: Callable[[dict[str, Any]], Figure],
+    more: Callable[..., Any] | None = None,
     *,
-    name: str,
-    description: str,
-    options: Mapping[str, tuple[int | str, str]],
     threads: int | None = None,
     arguments: Sequence[str] | None = None,
 ) -> Path:
     """Run a figure module from a shell: compute, write the result, draw it if asked to.
 
+    The module's docstring begins ``--help``, and `compute`'s signature and docstring say the rest (`options_of`). The
+    result goes below runs/figures by default, under the name that it has below `RESULTS` when it is committed.
+
     Args:
         compute: called with the options by name.
         draw: called with the result.
-        name: the result's path below `RESULTS`, without its ending; by default it goes below runs/figures instead.
-        description: the first lines of ``--help``.
-        options: numbers and words that `compute` takes: name -> (default, explanation).
+        more: to whom `compute` hands its other options.
         threads: CPU threads of PyTorch, which then also treats denormal numbers as zero, as it does in training; None
             leaves both as they are.
         arguments: the command line; None for that of the process.
@@ -145,15 +184,19 @@ def command_line(
     Returns:
         The path of the result.
     """
+    file = Path(inspect.getfile(compute)).with_suffix("")
+    name = "/".join(file.parts[-2:])
+    options = options_of(compute, more)
     parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=inspect.getmodule(compute).__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for option, (default, explanation) in options.items():
+    for option, (kind, default, explanation) in options.items():
+        shown = "" if default in ("", None) else f" (default: {default})"
         parser.add_argument(
             f"--{option.replace('_', '-')}",
-            type=type(default),
+            type=kind,
             default=default,
-            help=f"{explanation} (default: {default})",
+            help=(explanation + shown).replace("%", "%%"),
         )
     parser.add_argument(
         "--out",
@@ -172,9 +215,7 @@ def command_line(
     save(result, chosen.out)
     print(f"wrote {chosen.out} ({result['provenance']['wall_time_s']} s)")
     if chosen.picture is not None:
-        partial = chosen.picture.with_name(f".partial-{chosen.picture.name}")
-        chosen.picture.parent.mkdir(parents=True, exist_ok=True)
-        draw(result).savefig(partial)
-        partial.replace(chosen.picture)
+        with replacing(chosen.picture) as temporary:
+            draw(result).savefig(temporary, format=chosen.picture.suffix[1:])
         print(f"drew {chosen.picture}")
     return chosen.out

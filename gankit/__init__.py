@@ -8,7 +8,7 @@
 >>> gk.plotting.grid(run.teacher.sample(64))
 """
 
-from gankit import classifiers, data, metrics, models, plotting, processes
+from gankit import classifiers, data, metrics, models, plotting, processes, study
 from gankit import classifiers as classifier
 from gankit.game import leak, penalties
 from gankit.game.leak import Leak
@@ -48,4 +48,5 @@ __all__ = [
     "processes",
     "sampling",
     "scale",
+    "study",
 ]

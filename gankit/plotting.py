@@ -89,6 +89,30 @@ def band(
     ax.fill_between(x, low, high, color=line.get_color(), alpha=0.18, lw=0)
 
 
+def lines(
+    ax: Axes, x: np.ndarray, runs: np.ndarray, *, label: str | None = None, color: str | None = None
+) -> None:
+    """Draw several runs as thin lines, and their median as a thick one; the arguments are those of `band`."""
+    (middle,) = ax.plot(x, np.median(runs, axis=1), label=label, color=color, lw=1.8)
+    ax.plot(x, runs, color=middle.get_color(), lw=0.5, alpha=0.5)
+
+
+def dots(ax: Axes, columns: Mapping[str, np.ndarray], colors: Sequence[str], *, rotation: float = 40) -> None:
+    """Draw a column of dots for each group of numbers, with a dash at the median.
+
+    Args:
+        ax: where to draw.
+        columns: label -> `[S]`. Dots stand side by side in their order, so that a seed has the same place in each.
+        colors: one per column.
+        rotation: of the labels, in degrees.
+    """
+    for i, (values, color) in enumerate(zip(columns.values(), colors, strict=True)):
+        ax.plot(i + np.linspace(-0.25, 0.25, len(values)), values, ".", color=color, ms=5, alpha=0.8)
+        ax.plot([i - 0.35, i + 0.35], [np.median(values)] * 2, color=color, lw=2)
+    ax.set_xticks(range(len(columns)), list(columns), rotation=rotation, ha="right", fontsize=8)
+    ax.grid(axis="x", visible=False)
+
+
 def curves(
     runs: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], names: Sequence[str], columns: int = 3
 ) -> Figure:

@@ -391,24 +391,5 @@ def draw(result: Mapping[str, Any]) -> Figure:
     return draw_costs(result) if "ns" in result["runs"] else draw_biggans(result)
 
 
-def main(arguments: Sequence[str] | None = None) -> Path:
-    """The command line: ``python -m figures.book.cifar10 --help``."""
-    return command_line(
-        compute,
-        draw,
-        name="book/cifar10",
-        description=__doc__ or "",
-        options={
-            "data": ("cifar10", "CIFAR-10: its name, or a folder, .zip or pack of class folders"),
-            "folder": ("runs/cifar10", "where runs are kept; what is there already goes on"),
-            "runs": ("", f"which, with commas between them: {','.join(RUNS)} (all)"),
-            "seeds": (0, "how many seeds of each, 0 for all"),
-            "samples": (2_000, "generated pictures for each seed and checkpoint"),
-        },
-        threads=1,
-        arguments=arguments,
-    )
-
-
 if __name__ == "__main__":
-    main()
+    command_line(compute, draw, threads=1)

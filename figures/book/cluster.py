@@ -273,13 +273,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="book/cluster",
-        description=str(__doc__),
-        options={
-            "batch": (2_048, "images of each kind in the joint minibatch"),
-            "n_dis": (2, "discriminator steps per generator step"),
-        },
-    )
+    command_line(compute, draw)

@@ -167,14 +167,4 @@ if __name__ == "__main__":
         if int(os.environ.get("RANK", "0")) == 0:
             Path(path).write_text(json.dumps(found), encoding="utf-8")
     else:
-        command_line(
-            compute,
-            draw,
-            name="book/cluster_check",
-            description=str(__doc__),
-            options={
-                "width": (64, "filters of the networks next to the picture"),
-                "batch": (32, "images of each kind in the joint minibatch"),
-                "repeats": (7, "timed steps, of which the median counts"),
-            },
-        )
+        command_line(compute, draw)

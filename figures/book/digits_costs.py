@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 import gankit as gk
+from figures.mm_nsat.runs import DEAD
 from figures.provenance import command_line, rounded, stamp
 from gankit import classifiers
 from gankit.classifiers import Classifier
@@ -29,16 +30,12 @@ from gankit.metrics.evaluation import evaluate_classes
 from gankit.models.sampling import sample
 from gankit.plotting import band, color_of, use_style
 from gankit.recipes import recipes
-from gankit.training import Trainer
 
 COSTS = ("ns", "mm", "mm-nsat")
 SETTINGS = {"dropping": "-digits", "saturating": "-digits-saturating"}
 """Setting -> ending of the recipes' names."""
 
 LABELS = {"ns": "NS", "mm": "MM", "mm-nsat": "MM-nsat"}
-
-DEAD = 1e-3
-"""A generator gradient below this norm counts as vanished."""
 
 SAMPLES = 1_000
 
@@ -60,39 +57,24 @@ def train(setting: str, seeds: Sequence[int], steps: int, evaluations: int = 8) 
         classes and the Frechet distance in the digits classifier's features, of samples of the current
         generator) and "gradient" `[T', S]` (norm of the generator's gradient); "wall_time_s".
     """
-    begun = time.perf_counter()
-    recipe = recipes[COSTS[0] + SETTINGS[setting]]
-    data = gk.data.load("digits")
-    judge = classifiers.load("digits", train=True)
-    all_seeds = [seed for _ in COSTS for seed in seeds]
-    G, D = gk.pair(lambda seed: recipe.networks(data.shape, seed), all_seeds)
-    run = Trainer(
-        G,
-        D,
-        data,
-        loss=[cost for cost in COSTS for _ in seeds],
-        batch_size=recipe.batch_size,
-        g_optimizer=recipe.g_optimizer,
-        d_optimizer=recipe.d_optimizer,
-    )
-    run.fit(
+    data, judge = gk.data.load("digits"), classifiers.load("digits", train=True)
+    result = gk.study.run(
+        COSTS[0] + SETTINGS[setting],
+        {cost: {"loss": cost} for cost in COSTS},
+        seeds,
         steps,
+        measures=[lambda run: measure(run.G, data, judge)],
+        evaluations=evaluations,
         log_every=5,
-        callback=lambda run: measure(run.G, data, judge),
-        callback_every=max(1, steps // evaluations),
+        data=data,
     )
-    result: dict[str, Any] = {"wall_time_s": round(time.perf_counter() - begun, 1)}
-    for name, key in {
-        "divergence": "D_JS[classes]",
-        "distance": "FD[digits classifier]",
-        "gradient": "g_grad",
-    }.items():
-        at, values = run.curve(key)
-        result["gradient_steps" if name == "gradient" else "steps"] = at.tolist()
-        for i, cost in enumerate(COSTS):
-            columns = values[:, i * len(seeds) : (i + 1) * len(seeds)]
-            result.setdefault(cost, {})[name] = rounded(columns)
-    return result
+    keys = {"divergence": "D_JS[classes]", "distance": "FD[digits classifier]", "gradient": "g_grad"}
+    curves = {
+        cost: {key: rounded(np.array(one[name], float)) for key, name in keys.items()}
+        for cost, one in result["curves"].items()
+    }
+    clocks = {"steps": result["steps"], "gradient_steps": result["log_steps"]}
+    return {"wall_time_s": result["wall_time_s"], **clocks, **curves}
 
 
 def measure(G: nn.Module, data: Dataset, judge: Classifier) -> dict[str, torch.Tensor]:
@@ -175,13 +157,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="book/digits_costs",
-        description=str(__doc__),
-        options={
-            "n_seeds": (10, "seeds for each cost"),
-            "steps": (0, "generator steps of each setting, 0 for the recipes' own"),
-        },
-    )
+    command_line(compute, draw)

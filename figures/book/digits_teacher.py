@@ -136,10 +136,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="book/digits_teacher",
-        description=str(__doc__),
-        options={"n_seeds": (20, "paired seeds"), "steps": (1_500, "generator steps")},
-    )
+    command_line(compute, draw)

@@ -154,10 +154,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="book/measuring_bias",
-        description=str(__doc__),
-        options={"repeats": (20, "draws for each number of samples")},
-    )
+    command_line(compute, draw)

@@ -256,10 +256,4 @@ def _short(value: float) -> str:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="book/measuring_damage",
-        description=str(__doc__),
-        options={"n_splits": (5, "choices of the two halves")},
-    )
+    command_line(compute, draw)

@@ -86,18 +86,22 @@ def train(n_seeds: int | None = None, steps: int | None = None) -> Trainer:
     return run
 
 
-def compute(run: Trainer | None = None) -> dict[str, Any]:
+def compute(
+    run: Trainer | None = None, n_seeds: int | None = None, steps: int | None = None
+) -> dict[str, Any]:
     """Metrics of both players at every limit, of `SAMPLES` samples with the labels of so many digits.
 
     Args:
         run: what `train` returns; None trains.
+        n_seeds: seeds 0..n_seeds-1, where it is trained; 5 at quick scale and 10 at full.
+        steps: generator steps then; 2,000 at quick scale and 10,000 at full.
 
     Returns:
         Player -> name of a metric -> limits x seeds; "limits", where None is no truncation; "n"; "provenance".
         JSON-able.
     """
     begun = time.perf_counter()
-    run = train() if run is None else run
+    run = train(n_seeds, steps) if run is None else run
     data = gk.data.load("digits")
     space = metrics.features.classifier("digits", train=True)
     real = space(data.normalise(data.images))
@@ -160,10 +164,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        lambda n_seeds, steps: compute(train(n_seeds, steps)),
-        draw,
-        name="book/measuring_truncation",
-        description=str(__doc__),
-        options={"n_seeds": (5, "seeds"), "steps": (2_000, "generator steps")},
-    )
+    command_line(compute, draw)

@@ -139,13 +139,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="leakyema/fig03_choices",
-        description=__doc__ + "\nGANKIT_SCALE=full tries all 32 readings, otherwise 6 are tried.",
-        options={
-            "seeds": (20, "number of seeds per set-up"),
-            "steps": (5000, "generator steps, at least 200"),
-        },
-    )
+    command_line(compute, draw)

@@ -167,13 +167,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="leakyema/fig03_disjoint_supports",
-        description=__doc__,
-        options={
-            "seeds": (20, "number of seeds per set-up"),
-            "steps": (5000, "generator steps, at least 200"),
-        },
-    )
+    command_line(compute, draw)

@@ -65,11 +65,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="leakyema/fig04_learning_curves",
-        description=str(__doc__),
-        options={"start": (str(START), "N, as a share of all steps")}
-        | runs.options(n_seeds=10, evaluations=20),
-    )
+    command_line(compute, draw, runs.experiment)

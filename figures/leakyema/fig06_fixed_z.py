@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import gankit as gk
+from figures.judging import classifier_of
 from figures.leakyema import runs
 from figures.leakyema.fig04_learning_curves import variants
 from figures.leakyema.table02_variants import START
-from figures.mm_nsat.runs import classifier_of
 from figures.provenance import command_line, rounded
 from gankit.classifiers import compute_features
 from gankit.models.sampling import sample
@@ -105,11 +105,4 @@ def _draw_movement(ax: plt.Axes, result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="leakyema/fig06_fixed_z",
-        description=str(__doc__),
-        options={"start": (str(START), "N, as a share of all steps")}
-        | runs.options(n_seeds=6, evaluations=20),
-    )
+    command_line(compute, draw, runs.experiment)

@@ -19,10 +19,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import gankit as gk
+from figures.judging import classifier_of
 from figures.leakyema import runs
 from figures.leakyema.fig04_learning_curves import variants
 from figures.leakyema.table02_variants import START
-from figures.mm_nsat.runs import classifier_of
 from figures.provenance import command_line, rounded
 from gankit.classifiers import compute_features
 from gankit.models.sampling import sample
@@ -104,14 +104,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="leakyema/fig07_consecutive_steps",
-        description=str(__doc__),
-        options={
-            "start": (str(START), "N, as a share of all steps"),
-            "every": (50, "steps between two values"),
-        }
-        | runs.options(n_seeds=8, evaluations=10),
-    )
+    command_line(compute, draw, runs.experiment)

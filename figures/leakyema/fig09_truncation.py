@@ -237,17 +237,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="leakyema/fig09_truncation",
-        description=str(__doc__),
-        threads=1,
-        options={
-            "run": ("", "folders of runs, separated by commas; none trains small GANs on digits"),
-            "data": ("", "data set to compare with; none takes that of the runs"),
-            "n": (2_000, "samples at each limit"),
-            "seeds": (5, "seeds of the small GANs"),
-            "steps": (2_000, "generator steps of the small GANs"),
-        },
-    )
+    command_line(compute, draw, players, threads=1)

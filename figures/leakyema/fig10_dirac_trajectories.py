@@ -89,10 +89,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="leakyema/fig10_dirac_trajectories",
-        description=__doc__,
-        options={"time_units": (100, "length of the trajectories"), "points": (2001, "times kept")},
-    )
+    command_line(compute, draw)

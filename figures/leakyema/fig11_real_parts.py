@@ -118,10 +118,4 @@ def draw(result: dict[str, Any], games: tuple[str, ...] = ("ns-leakyema", "wgan-
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="leakyema/fig11_real_parts",
-        description=__doc__,
-        options={"points": (200, "grid points per axis")},
-    )
+    command_line(compute, draw)

@@ -11,42 +11,35 @@ A *setting* is everything else, a recipe. "digits" takes minutes and needs nothi
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import gankit as gk
+from figures.judging import Judge, of_classes
 from figures.leakyema.lookahead import Lookahead
-from figures.mm_nsat.runs import COVERED, classifier_of
+from figures.mm_nsat.runs import against, ends_of
 from figures.provenance import rounded, stamp
-from gankit.classifiers import compute_features
+from gankit import study
 from gankit.data import Dataset
-from gankit.metrics.frechet import frechet_distance
-from gankit.metrics.modes import class_divergence, frequencies
-from gankit.metrics.neighbours import prdc
 from gankit.metrics.path_length import ConsecutiveDistance
 from gankit.metrics.similarity import feature_distance
 from gankit.models.blocks import seeded
 from gankit.models.sampling import sample
 from gankit.models.spectral import SNConv2d, SNLinear
-from gankit.plotting import band, use_style
+from gankit.plotting import band, dots, use_style
 from gankit.recipes import Networks, Recipe, recipes, register
 from gankit.scale import scale
-from gankit.training import Trainer, checkpoints
-
-NEIGHBOURS = 5
-"""k of precision, recall, density and coverage."""
-
-REAL = 1_000
-"""Real samples among which neighbours are looked for, where a set has more."""
+from gankit.training import Trainer
 
 KEYS = ("distance", "divergence", "covered", "precision", "recall", "density", "coverage")
 """What is measured of the average."""
@@ -76,6 +69,11 @@ class Variant:
     start: float = 0.0
     source: str = "sync"
     lookahead: int = 0
+
+    def changes(self, steps: int) -> dict[str, Any]:
+        """What of it a recipe can say, for a run of so many steps: the fixed model comes later."""
+        source = "sync" if self.source == "async-model" else self.source
+        return {"leak": gk.Leak(self.beta, round(self.start * steps), source) if self.beta else None}
 
 
 @register("networks")
@@ -166,7 +164,9 @@ def experiment(
         setting: a key of `SETTINGS`; "" takes "digits" at quick scale and "cifar10-sngan" at full.
         n_seeds: seeds 0..n_seeds-1 for every variant.
         steps: generator steps; 0 takes the recipe's.
-        evaluations, samples: as for `train`, and others too.
+        evaluations: how often samples are judged, the end included.
+        samples: generated images per replica and judgement.
+        others: as for `train`.
         folder: where checkpoints go; a run that finds one goes on from it. "" keeps none.
 
     Returns:
@@ -197,18 +197,6 @@ def experiment(
         "names": list(variants),
         "summary": summarise(result, list(variants)),
         "provenance": stamp(result["wall_time_s"], range(n_seeds), ("torch", "numpy")),
-    }
-
-
-def options(n_seeds: int, evaluations: int = 8) -> dict[str, tuple[int | str, str]]:
-    """The options that the command lines of these figures share."""
-    return {
-        "setting": ("", f"what to train: {', '.join(SETTINGS)} (by GANKIT_SCALE)"),
-        "n_seeds": (n_seeds, "seeds for each variant"),
-        "steps": (0, "generator steps, 0 for the recipe's"),
-        "evaluations": (evaluations, "how often samples are judged"),
-        "samples": (1_000, "generated images per judgement"),
-        "folder": ("", "where checkpoints go; a run that finds one there goes on from it"),
     }
 
 
@@ -247,8 +235,7 @@ def train(
         ValueError: "async-model" without a variant of beta = 0 whose average it could use; `smoothness` not a divisor.
     """
     data = gk.data.load(recipe.data)
-    network = classifier_of(data)
-    measure = judge(data, network)
+    own = of_classes(data)
     every = max(1, steps // evaluations)
     if smoothness and every % smoothness:
         raise ValueError(
@@ -258,54 +245,80 @@ def train(
     finished: nn.Module | None = None
     seconds = 0.0
     for (source, lookahead), group in apart(variants).items():
-        model = None
-        if source == "async-model":
-            if finished is None:
-                raise ValueError(
-                    "async-model needs a variant with beta = 0, whose average it takes samples from"
-                )
-            model = replicas(finished, list(range(len(seeds))) * len(group))
-        run = build(recipe, data, group, seeds, steps, model)
+        if source == "async-model" and finished is None:
+            raise ValueError("async-model needs a variant with beta = 0, whose average it takes samples from")
         folder = out / f"{source}-{lookahead}" if out is not None else None
-        if folder is not None and (found := checkpoints.latest(folder)) is not None:
-            run.load(found)
-        if lookahead:
-            Lookahead(run, lookahead)
-        moved = (
-            ConsecutiveDistance(
-                run, feature_distance(lambda x: network.features(x.cpu())), every=smoothness, n=samples
-            )
-            if smoothness
-            else None
-        )
+        model = finished if source == "async-model" else None
 
-        def look(
-            run: Trainer,
-            moved: ConsecutiveDistance | None = moved,
-            names: Sequence[str] = tuple(group),
-        ) -> dict[str, Tensor]:
-            row = (moved(run) if moved is not None else None) or {}
-            if run.steps % every == 0 or run.steps == steps:
-                row |= measured(run, measure, samples)
-                if frames is not None:
-                    frames(run, names)
-            return row
-
-        run.fit(
-            max(0, steps - run.steps),
-            out=folder,
-            log_every=every,
-            save_every=every if folder is not None else None,
-            callback=look,
-            callback_every=smoothness or every,
-        )
+        trained, run = _together(
+            recipe, group, seeds, steps, every, data=data, folder=folder, samples=samples, smoothness=smoothness,
+            frames=frames, judge=own, lookahead=lookahead, model=model,
+        )  # fmt: skip
         plain = [i for i, v in enumerate(group.values()) if v.beta == 0]
         if plain and finished is None:
             first = plain[0] * len(seeds)
             finished = replicas(run.teacher.net, range(first, first + len(seeds)))
-        result |= curves(run, list(group), len(seeds))
-        seconds += run.history[-1]["seconds"]
+        keys = (*KEYS, *OWN, *([HEARD] if smoothness else []))
+        for name, one in trained["curves"].items():
+            result[name] = {key: rounded(np.array(one[key], float), 4) for key in keys}
+        result |= {"steps": trained["steps"], "epochs": rounded(trained["epochs"])}
+        if smoothness:
+            result["heard_steps"] = study.curve(trained, next(iter(group)), HEARD)[0].tolist()
+        seconds += trained["wall_time_s"]
     return result | {"wall_time_s": round(seconds, 1)}
+
+
+def _together(
+    recipe: Recipe,
+    group: Mapping[str, Variant],
+    seeds: Sequence[int],
+    steps: int,
+    every: int,
+    *,
+    data: Dataset,
+    folder: Path | None,
+    samples: int,
+    smoothness: int,
+    frames: Callable[[Trainer, Sequence[str]], None] | None,
+    judge: Judge,
+    lookahead: int,
+    model: nn.Module | None,
+) -> tuple[dict[str, Any], Trainer]:
+    """The study of variants of one source (`train`), and its run."""
+    runs: list[Trainer] = []
+    moved: list[ConsecutiveDistance] = []
+
+    def prepare(run: Trainer, names: Sequence[str]) -> None:
+        runs.append(run)
+        if model is not None:
+            fixed = replicas(model, list(range(len(seeds))) * len(names))
+            leak = dataclasses.replace(run.game.leak, source="async-model", model=fixed)
+            run.game = dataclasses.replace(run.game, leak=leak)
+        if lookahead:
+            Lookahead(run, lookahead)
+        if smoothness:
+            space = feature_distance(lambda x: judge.network.features(x.cpu()))
+            moved.append(ConsecutiveDistance(run, space, every=smoothness, n=samples))
+
+    result = study.run(
+        recipe,
+        {name: variant.changes(steps) for name, variant in group.items()},
+        seeds,
+        steps,
+        measures=[
+            lambda run: measured(run, judge, samples),
+            lambda run: frames(run, list(group)) if frames is not None else None,
+        ],
+        every=every,
+        log_every=every,
+        callback=(lambda run: moved[-1](run)) if smoothness else None,
+        callback_every=smoothness or 1,
+        prepare=prepare,
+        folder=folder,
+        data=data,
+    )
+    (run,) = runs
+    return result, run
 
 
 def apart(variants: Mapping[str, Variant]) -> dict[tuple[str, int], dict[str, Variant]]:
@@ -317,41 +330,6 @@ def apart(variants: Mapping[str, Variant]) -> dict[tuple[str, int], dict[str, Va
     return {key: {name: v for name, v in variants.items() if (v.source, v.lookahead) == key} for key in keys}
 
 
-def build(
-    recipe: Recipe,
-    data: Dataset,
-    variants: Mapping[str, Variant],
-    seeds: Sequence[int],
-    steps: int,
-    model: nn.Module | None = None,
-) -> Trainer:
-    """The ensemble run of variants of one source: replica ``v * len(seeds) + s`` is variant v with seed s.
-
-    Args:
-        recipe: networks, cost, optimisers, decay of the average.
-        data: what to imitate.
-        variants: name -> variant.
-        seeds: S of them.
-        steps: of the whole run, of which `Variant.start` is a share.
-        model: the fixed generators of "async-model", one per replica.
-    """
-    each = [variant for variant in variants.values() for _ in seeds]
-    G, D = gk.pair(lambda seed: recipe.networks(data.shape, seed), [s for _ in variants for s in seeds])
-    return Trainer(
-        G,
-        D,
-        data,
-        loss=recipe.loss,
-        batch_size=recipe.batch_size,
-        n_dis=recipe.n_dis,
-        g_optimizer=recipe.g_optimizer,
-        d_optimizer=recipe.d_optimizer,
-        ema=recipe.ema,
-        leak=gk.Leak([v.beta for v in each], [round(v.start * steps) for v in each], each[0].source, model),
-        d_terms=recipe.d_terms,
-    )
-
-
 def replicas(nets: nn.Module, rows: Sequence[int]) -> gk.Ensemble:
     """An ensemble of some of an ensemble's networks, with copied and fixed weights; a row may occur twice."""
     return gk.Ensemble(nets.replica, rows).eval().requires_grad_(False)
@@ -359,78 +337,21 @@ def replicas(nets: nn.Module, rows: Sequence[int]) -> gk.Ensemble:
 
 def measured(run: Trainer, judge: Judge, samples: int) -> dict[str, Tensor]:
     """Every measure of the average, and the generator's own distance and divergence beside them."""
-    own = judge.closeness(judge.features(sample(run.G, samples)))
-    return judge(run.teacher.sample(samples)) | {
-        "g_distance": own["distance"],
-        "g_divergence": own["divergence"],
-    }
+    own = judge(sample(run.G, samples))
+    average = every_measure(judge, run.teacher.sample(samples))
+    return average | {"g_distance": own["distance"], "g_divergence": own["divergence"]}
 
 
-@dataclass(frozen=True, eq=False)
-class Judge:
-    """Measures pictures in a classifier's features.
-
-    Called with images `[S, N, C, H, W]` it gives `[S]` each of `KEYS`.
-
-    Attributes:
-        network: the classifier.
-        real: features of the real pictures, `[M, d]`.
-        expected: shares of their classes, `[K]`.
-    """
-
-    network: nn.Module
-    real: Tensor
-    expected: Tensor
-
-    def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        features = self.features(images)
-        return self.closeness(features) | self.neighbours(features)
-
-    @torch.no_grad()
-    def features(self, images: Tensor) -> Tensor:
-        """`[S, N, d]` of images."""
-        return compute_features(self.network, images.cpu())
-
-    @torch.no_grad()
-    def closeness(self, features: Tensor) -> dict[str, Tensor]:
-        """The Frechet distance, D_JS of the classes in bits, and how many classes have 10 % of their share."""
-        labels = torch.stack([self.network.logits(one).argmax(-1) for one in features])
-        share = frequencies(labels, len(self.expected))
-        return {
-            "distance": frechet_distance(features, self.real),
-            "divergence": class_divergence(share, self.expected),
-            "covered": (share >= COVERED * self.expected).sum(-1),
-        }
-
-    def neighbours(self, features: Tensor) -> dict[str, Tensor]:
-        """Precision, recall, density and coverage with `NEIGHBOURS` neighbours among the first `REAL` real samples."""
-        near = [prdc(self.real[:REAL], one, NEIGHBOURS) for one in features]
-        return {key: torch.stack([one[key] for one in near]) for key in KEYS[3:]}
+def every_measure(judge: Judge, images: Tensor) -> dict[str, Tensor]:
+    """`KEYS` of images `[S, N, C, H, W]`, `[S]` each."""
+    features = judge.features(images)
+    found = judge.classes(features) | judge.neighbours(features)
+    return {key: found[key] for key in KEYS}
 
 
-def judge(data: Dataset, network: nn.Module) -> Judge:
-    """The measures of pictures like those of a data set, by its classifier (`figures.mm_nsat.runs.classifier_of`)."""
-    real = compute_features(network, data.normalise(data.images))
-    return Judge(network, real, data.class_frequencies())
-
-
-def curves(run: Trainer, names: Sequence[str], n_seeds: int) -> dict[str, Any]:
-    """The history of a run of `build`, taken apart into variants (see `train`)."""
-    judged, heard = ([row for row in run.history if key in row] for key in ("distance", HEARD))
-    result: dict[str, Any] = {
-        "steps": [row["step"] for row in judged],
-        "epochs": rounded(run.images / len(run.data)),
-    }
-    if heard:
-        result["heard_steps"] = [row["step"] for row in heard]
-    for i, name in enumerate(names):
-        mine = slice(i * n_seeds, (i + 1) * n_seeds)
-        rows = {key: judged for key in (*KEYS, *OWN)} | ({HEARD: heard} if heard else {})
-        result[name] = {
-            key: rounded(np.array([row[key] for row in found], float)[:, mine], 4)
-            for key, found in rows.items()
-        }
-    return result
+def judge(data: Dataset) -> Callable[[Tensor], dict[str, Tensor]]:
+    """A function of images that measures `KEYS`, beside the pictures of a data set (`figures.judging`)."""
+    return partial(every_measure, of_classes(data))
 
 
 def summarise(result: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -449,12 +370,7 @@ def summarise(result: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict
     for name in names:
         row: dict[str, Any] = {}
         for key in (*KEYS, *OWN):
-            ends = np.array(result[name][key], float)[-1]
-            row |= {
-                key: rounded(np.median(ends)),
-                f"{key}_min": rounded(ends.min()),
-                f"{key}_max": rounded(ends.max()),
-            }
+            row |= ends_of(key, np.array(result[name][key], float)[-1])
         distance = np.array(result[name]["distance"], float)
         row |= {
             "mean": rounded(distance[-1].mean()),
@@ -462,8 +378,7 @@ def summarise(result: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict
             "best": rounded(np.median(distance.min(0))),
         }
         if name != names[0]:
-            row["seeds_below"] = int((distance[-1] < other).sum())
-            row["ratio"] = rounded(np.median(other) / np.median(distance[-1]), 3)
+            row |= against(distance[-1], other)
         table[name] = row
     return table
 
@@ -509,16 +424,9 @@ def draw_ends(ax: Axes, curves: Mapping[str, Mapping[str, Any]], key: str) -> No
         curves: label -> curves of a variant.
         key: of the curve.
     """
-    for i, variant in enumerate(curves.values()):
-        ends = np.array(variant[key], float)[-1]
-        color = LEAKY if i else CONVENTIONAL
-        # Side by side in order of seed, so that a seed has the same place in every column.
-        ax.plot(i + np.linspace(-0.25, 0.25, len(ends)), ends, ".", color=color, ms=5, alpha=0.8)
-        ax.plot([i - 0.35, i + 0.35], [np.median(ends)] * 2, color=color, lw=2)
-        if i == 0:
-            ax.axhline(np.median(ends), color=color, lw=0.8, ls=":")
-    ax.set_xticks(range(len(curves)), list(curves), rotation=40, ha="right", fontsize=8)
-    ax.grid(axis="x", visible=False)
+    ends = {label: np.array(variant[key], float)[-1] for label, variant in curves.items()}
+    dots(ax, ends, [CONVENTIONAL, *[LEAKY] * (len(ends) - 1)])
+    ax.axhline(np.median(next(iter(ends.values()))), color=CONVENTIONAL, lw=0.8, ls=":")
 
 
 def draw_distances(

@@ -111,15 +111,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="leakyema/start_and_memory",
-        description=str(__doc__),
-        options={
-            "setting": ("digits", f"what to train: {', '.join(runs.SETTINGS)}"),
-            "n_seeds": (6, "seeds for each cell"),
-            "steps": (0, "generator steps, 0 for the recipe's"),
-            "samples": (1_000, "generated images per replica"),
-        },
-    )
+    command_line(compute, draw)

@@ -63,7 +63,8 @@ def compute(
     """Train the grid.
 
     Args:
-        betas, starts: as for `variants`.
+        betas: shares of real samples replaced, with commas between them.
+        starts: N as shares of all steps, with commas between them.
         setting, n_seeds, others: as for `runs.experiment`.
 
     Returns:
@@ -129,14 +130,4 @@ def _numbers(text: str) -> list[float]:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="leakyema/table01_beta_and_start",
-        description=str(__doc__),
-        options={
-            "betas": ("0.25,0.5,0.75,1", "shares of real samples replaced"),
-            "starts": ("0,0.125,0.25,0.5", "N, as shares of all steps"),
-        }
-        | runs.options(n_seeds=6),
-    )
+    command_line(compute, draw, runs.experiment)

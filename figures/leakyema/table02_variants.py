@@ -81,14 +81,4 @@ def pairs(result: Mapping[str, Any], a: str, b: str) -> int:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="leakyema/table02_variants",
-        description=str(__doc__),
-        options={
-            "beta": ("0.5", "share of real samples replaced"),
-            "start": (str(START), "N, as a share of all steps"),
-        }
-        | runs.options(n_seeds=10, evaluations=4),
-    )
+    command_line(compute, draw, runs.experiment)

@@ -87,12 +87,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    shared = runs.options(n_seeds=8)
-    del shared["setting"]
-    command_line(
-        compute,
-        draw,
-        name="leakyema/table03_combinations",
-        description=str(__doc__),
-        options={"data": ("", "digits or cifar10 (by GANKIT_SCALE)")} | shared,
-    )
+    command_line(compute, draw, runs.experiment)

@@ -63,14 +63,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="leakyema/table05_lookahead",
-        description=str(__doc__),
-        options={
-            "k": (5, "generator steps between two looks back"),
-            "start": (str(START), "N, as a share of all steps"),
-        }
-        | runs.options(n_seeds=10),
-    )
+    command_line(compute, draw, runs.experiment)

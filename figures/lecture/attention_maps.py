@@ -238,10 +238,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    command_line(
-        compute,
-        draw,
-        name="lecture/attention_maps",
-        description=str(__doc__),
-        options={"seeds": (6, "seeds"), "steps": (400, "steps of Adam for each network")},
-    )
+    command_line(compute, draw)

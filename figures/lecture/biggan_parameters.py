@@ -139,4 +139,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(compute, draw, name="lecture/biggan_parameters", description=str(__doc__), options={})
+    command_line(compute, draw)

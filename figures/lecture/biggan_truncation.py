@@ -266,11 +266,4 @@ def draw_spectra(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="lecture/biggan_truncation",
-        description=str(__doc__),
-        threads=1,
-        options={"seeds": (6, "seeds"), "steps": (1_000, "generator steps")},
-    )
+    command_line(compute, draw, threads=1)

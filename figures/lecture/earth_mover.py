@@ -87,4 +87,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(compute, draw, name="lecture/earth_mover", description=__doc__, options={})
+    command_line(compute, draw)

@@ -90,10 +90,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="lecture/parallel_lines",
-        description=__doc__,
-        options={"samples": (200, "points on each line"), "seed": (0, "seed of their heights")},
-    )
+    command_line(compute, draw)

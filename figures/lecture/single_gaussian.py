@@ -97,10 +97,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="lecture/single_gaussian",
-        description=__doc__,
-        options={"separations": (11, "how many separations from 1 to 6")},
-    )
+    command_line(compute, draw)

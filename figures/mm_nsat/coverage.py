@@ -8,7 +8,7 @@ and needs nothing; the "mnist" ones are the paper's networks and need the MNIST 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 import gankit as gk
 from figures.mm_nsat import runs
 from figures.mm_nsat.runs import Variant
-from figures.provenance import command_line, rounded, stamp
+from figures.provenance import rounded, stamp
 from gankit.plotting import band, color_of
 from gankit.scale import scale
 
@@ -146,7 +146,9 @@ def draw(
     looks = _looks(variants, styles)
     for ax, key in zip(axes, ("distance", "divergence"), strict=False):
         _draw_curves(ax, result, variants, looks, key)
-    _draw_ends(axes[2], result, variants, {name: look["color"] for name, look in looks.items()})
+    ends = {v.label: np.array(result[name]["divergence"], float)[-1] for name, v in variants.items()}
+    gk.plotting.dots(axes[2], ends, [look["color"] for look in looks.values()], rotation=60)
+    axes[2].set(yscale="log", xlabel="at the end, each seed", ylabel="$D_{JS}$ of classes (bits)")
     axes[2].axhline(floor_of(result), color="black", ls=":", lw=0.8)
     low, high = zip(*(ax.get_ylim() for ax in axes[1:]), strict=True)
     for ax in axes[1:]:
@@ -239,22 +241,6 @@ def _label(ax: Axes, coarse: Sequence[float], fine: Sequence[float]) -> None:
     ax.yaxis.minorticks_off()
 
 
-def _draw_ends(
-    ax: Axes, result: Mapping[str, Any], variants: Mapping[str, Variant], colors: Mapping[str, str]
-) -> None:
-    """One dot per seed and a dash at the median: the D_JS of each run at the end."""
-    for i, name in enumerate(variants):
-        ends = np.array(result[name]["divergence"], float)[-1]
-        # Side by side in order of seed, so that a seed has the same place in every column.
-        ax.plot(i + np.linspace(-0.25, 0.25, len(ends)), ends, ".", color=colors[name], ms=5, alpha=0.8)
-        ax.plot([i - 0.35, i + 0.35], [np.median(ends)] * 2, color=colors[name], lw=2)
-    ax.set_xticks(
-        range(len(variants)), [v.label for v in variants.values()], rotation=60, ha="right", fontsize=8
-    )
-    ax.set(yscale="log", xlabel="at the end, each seed", ylabel="$D_{JS}$ of classes (bits)")
-    ax.grid(axis="x", visible=False)
-
-
 def table(result: Mapping[str, Any], variants: Mapping[str, Variant], reference: str = "ns") -> str:
     """The summary of a result as text, one line for each variant that it holds, in the order of `variants`.
 
@@ -323,29 +309,3 @@ def perfect(samples: int, n_classes: int = 10) -> float:
 def floor_of(result: Mapping[str, Any]) -> float:
     """`perfect` for the samples and classes (or modes) of a result."""
     return perfect(result["samples"], 8 if result["setting"] == "ring" else 10)
-
-
-def main(
-    variants: Mapping[str, Variant],
-    compute_figure: Callable[..., dict[str, Any]],
-    draw_figure: Callable[[dict[str, Any]], Figure],
-    name: str,
-    description: str,
-    arguments: Sequence[str] | None = None,
-) -> Path:
-    """The command line of one of the figures."""
-    return command_line(
-        compute_figure,
-        draw_figure,
-        name=name,
-        description=description,
-        options={
-            "setting": ("", f"what to train: {', '.join(SETTINGS)} (by GANKIT_SCALE)"),
-            "costs": ("", f"which costs, with commas between them: {','.join(variants)} (all)"),
-            "n_seeds": (10, "seeds for each cost"),
-            "steps": (0, "generator steps, 0 for the recipe's"),
-            "evaluations": (10, "how often samples are judged"),
-            "folder": ("", "where checkpoints go; a run that finds one there goes on from it"),
-        },
-        arguments=arguments,
-    )

@@ -111,10 +111,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="mm_nsat/fig02_scaling_factors",
-        description=__doc__,
-        options={"points": (121, "logits on the axis")},
-    )
+    command_line(compute, draw)

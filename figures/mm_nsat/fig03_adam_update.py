@@ -131,10 +131,4 @@ def _thin(steps: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="mm_nsat/fig03_adam_update",
-        description=__doc__,
-        options={"steps": (12_000, "steps of the paper's setting")},
-    )
+    command_line(compute, draw)

@@ -154,16 +154,4 @@ def table(result: Mapping[str, Any], names: Sequence[str] = ()) -> str:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="mm_nsat/fig04_ring",
-        description=str(__doc__),
-        options={
-            "setting": ("ring", "what to train: ring, ring-hopping"),
-            "costs": ("", f"which costs, with commas between them: {','.join(VARIANTS)} (all)"),
-            "n_seeds": (20, "seeds for each cost"),
-            "steps": (0, "generator steps, 0 for the recipe's"),
-            "every": (50, "steps between two readings"),
-        },
-    )
+    command_line(compute, draw, mixtures.compute)

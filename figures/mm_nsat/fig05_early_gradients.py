@@ -1,9 +1,8 @@
 """Sample-weighting paper, figure 5: gradients early in training for NS, MM, MM-nsat, and MM with beta2 = 0.99 for G.
 
-At quick scale on the digits, in a setting chosen such that minimax saturates (beta1 = 0.9; "digits-beta1-0.5" is the
-same with the beta1 of the other recipes, where it does not). With --setting mnist-fc4 on the paper's data and its
-kind of network; the paper prints neither width, learning rate nor beta1. The paper shows one run of each cost, here
-are several seeds.
+At quick scale on the digits, in a setting chosen such that minimax saturates (beta1 = 0.9; with --setting
+digits-saturating-beta1-0.5 it does not). With --setting mnist-fc4 on the paper's data and its kind of network; the
+paper prints neither width, learning rate nor beta1. The paper shows one run of each cost, here are several seeds.
 """
 
 from __future__ import annotations
@@ -123,14 +122,4 @@ def axis(result: Mapping[str, Any]) -> tuple[np.ndarray, str]:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="mm_nsat/fig05_early_gradients",
-        description=str(__doc__),
-        options={
-            "setting": ("", f"what to train: {', '.join(n for n in runs.SETTINGS if n[0] in 'dm')}"),
-            "n_seeds": (10, "seeds for each cost"),
-            "steps": (0, "generator steps, 0 for the recipe's or 8 epochs of MNIST"),
-        },
-    )
+    command_line(compute, draw)

@@ -22,12 +22,10 @@ from PIL import Image
 from torch import Tensor
 
 import gankit as gk
+from figures.judging import of_classes
 from figures.mm_nsat import coverage, runs
 from figures.mm_nsat.runs import PAPER_COSTS
 from figures.provenance import command_line, rounded, stamp
-from gankit.classifiers import compute_features, predict
-from gankit.metrics.frechet import frechet_distance
-from gankit.metrics.modes import class_divergence, classes_covered, frequencies
 from gankit.models.sampling import sample
 from gankit.plotting import color_of, tile
 from gankit.scale import scale
@@ -90,21 +88,18 @@ def compute(
     generators = {
         cost: [run.G.replica(names.index(cost) * len(seeds) + i) for i in range(len(seeds))] for cost in COSTS
     }
-    network, data = runs.classifier_of(run.data), run.data
-    real = compute_features(network, data.normalise(data.images))
+    judge = of_classes(run.data)
     result: dict[str, Any] = {
         "setting": setting,
         "names": list(COSTS),
         "samples": samples,
         "shown_seed": seed,
         "steps": run.steps,
-        "epochs": rounded(run.images / len(data)),
+        "epochs": rounded(run.images / len(run.data)),
     }
     for cost in COSTS:
-        rows = [
-            _look_at(sample(G, samples), network, data.class_frequencies(), real) for G in generators[cost]
-        ]
-        result[cost] = {key: rounded(torch.stack([row[key] for row in rows]).numpy(), 4) for key in rows[0]}
+        rows = [judge(sample(G, samples)[None]) for G in generators[cost]]
+        result[cost] = {key: rounded(torch.cat([row[key] for row in rows]).numpy(), 4) for key in rows[0]}
         result[cost]["picture"] = picture(sample(generators[cost][seeds.index(seed)], SHOWN))
     result["summary"] = {cost: summarise(result[cost], seeds.index(seed)) for cost in COSTS}
     result["provenance"] = stamp(time.perf_counter() - begun, seeds, packages=("torch", "numpy"))
@@ -113,24 +108,13 @@ def compute(
 
 def _from_folder(setting: str, names: Sequence[str], folder: Path) -> tuple[Trainer, list[int]]:
     """The run whose last checkpoint lies in a folder, and its seeds (each once)."""
+    folder /= "run-0"  # its costs are one run
     found = checkpoints.latest(folder)
     if found is None:
         raise checkpoints.CheckpointError(f"{folder} holds no checkpoint")
     seeds = list(dict.fromkeys(checkpoints.read(found)["seeds"]))
     run = runs.build(runs.SETTINGS[setting], [PAPER_COSTS[name] for name in names], seeds)
     return run.load(found), seeds
-
-
-@torch.no_grad()
-def _look_at(images: Tensor, network: torch.nn.Module, expected: Tensor, real: Tensor) -> dict[str, Tensor]:
-    """Shares of the classes, their D_JS from the data's, classes covered and distance, of images `[N, C, H, W]`."""
-    share = frequencies(predict(network, images), len(expected))
-    return {
-        "frequencies": share,
-        "divergence": class_divergence(share, expected),
-        "covered": classes_covered(share, expected),
-        "distance": frechet_distance(compute_features(network, images), real),
-    }
 
 
 def picture(images: Tensor) -> str:
@@ -211,21 +195,4 @@ def draw(result: Mapping[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="mm_nsat/fig06_samples",
-        description=str(__doc__),
-        options={
-            "setting": ("", f"what to train: {', '.join(coverage.SETTINGS)} (by GANKIT_SCALE)"),
-            "n_seeds": (10, "seeds for each cost, where the networks are trained"),
-            "steps": (0, "generator steps, 0 for the recipe's"),
-            "samples": (10_000, "generated images per generator that are classified"),
-            "seed": (0, "whose samples are shown"),
-            "folder": (
-                "",
-                "of a run of fig08_class_coverage; its last checkpoint is read and nothing is trained",
-            ),
-            "trained": ("", "names of that run's costs, with commas between them (all six)"),
-        },
-    )
+    command_line(compute, draw)

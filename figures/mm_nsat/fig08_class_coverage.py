@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from figures.mm_nsat import coverage
 from figures.mm_nsat.runs import PAPER_COSTS
+from figures.provenance import command_line
 
 VARIANTS = PAPER_COSTS
 STYLES = {"mm-beta2": {"color": "#8B6BB1"}}
@@ -29,4 +30,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    coverage.main(VARIANTS, compute, draw, "mm_nsat/fig08_class_coverage", str(__doc__))
+    command_line(compute, draw, coverage.compute)

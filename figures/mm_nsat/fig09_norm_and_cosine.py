@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 import gankit as gk
+from figures.judging import judge
 from figures.mm_nsat import gradients, runs
 from figures.mm_nsat.runs import PAPER_COSTS
 from figures.provenance import command_line, rounded, stamp
@@ -64,20 +65,26 @@ def compute(setting: str = "", n_seeds: int = 10, steps: int = 0) -> dict[str, A
     begun = time.perf_counter()
     setting = setting or scale(quick="digits-saturating", full="mnist-fc4")
     recipe = runs.SETTINGS[setting]
-    run = runs.build(recipe, list(DRIVERS.values()), range(n_seeds))
     steps, _ = gradients.length(setting, steps)
     if steps < COMPARISONS:
         raise ValueError(f"steps must be at least {COMPARISONS}, got {steps}")
     every = steps // COMPARISONS
     rarely = every * (COMPARISONS // EVALUATIONS)
-    measure, compare = runs.judge(run.data), comparison(n_seeds)
-
-    def callback(run: Trainer) -> dict[str, Tensor]:
-        judged = measure(sample(run.G, SAMPLES)) if run.steps % rarely == 0 else {}
-        return compare(run) | judged
-
-    run.fit(every * COMPARISONS, log_every=every, callback=callback)
-    result = runs.curves(run, list(DRIVERS), n_seeds)
+    data = gk.data.load(recipe.data)
+    measure = judge(data)
+    trained = gk.study.run(
+        recipe,
+        runs.changes(DRIVERS),
+        range(n_seeds),
+        every * COMPARISONS,
+        measures=[lambda run: measure(sample(run.G, SAMPLES))],
+        every=rarely,
+        log_every=every,
+        callback=comparison(n_seeds),
+        callback_every=every,
+        data=data,
+    )
+    result = runs.curves(trained, len(data))
     for name in DRIVERS:  # norms and logits of the run itself are the business of figures 5 and 12
         result[name] = {
             key: values for key, values in result[name].items() if not key.endswith(("_grad", "_logit"))
@@ -97,7 +104,7 @@ def comparison(n_seeds: int) -> Callable[[Trainer], dict[str, Tensor]]:
         n_seeds: S; replicas of one seed share the z of the comparison.
 
     Returns:
-        A function from an ensemble run of `runs.build` to "cos_<ref>" and "norm_<ref>", float64, one number per
+        A function from an ensemble run of all costs and seeds to "cos_<ref>" and "norm_<ref>", float64, one number per
         replica.
     """
     generator = torch.Generator().manual_seed(0)
@@ -185,14 +192,4 @@ def draw(result: Mapping[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="mm_nsat/fig09_norm_and_cosine",
-        description=str(__doc__),
-        options={
-            "setting": ("", f"what to train: {', '.join(n for n in runs.SETTINGS if n[0] in 'dm')}"),
-            "n_seeds": (10, "seeds for each cost"),
-            "steps": (0, "generator steps, 0 for the recipe's or 8 epochs of MNIST"),
-        },
-    )
+    command_line(compute, draw)

@@ -146,15 +146,4 @@ def table(result: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="mm_nsat/fig11_beta2",
-        description=str(__doc__),
-        options={
-            "setting": ("", f"what to train: {', '.join(n for n in runs.SETTINGS if n[0] in 'dm')}"),
-            "n_seeds": (10, "seeds for each variant"),
-            "steps": (0, "generator steps, 0 for the recipe's or 8 epochs of MNIST"),
-            "resets": ("", f"steps between resets, with commas between them ({','.join(map(str, RESETS))})"),
-        },
-    )
+    command_line(compute, draw)

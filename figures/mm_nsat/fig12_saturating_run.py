@@ -305,14 +305,4 @@ def _slopes(y: np.ndarray, window: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="mm_nsat/fig12_saturating_run",
-        description=str(__doc__),
-        options={
-            "setting": ("", f"what to train: {', '.join(n for n in runs.SETTINGS if n[0] in 'dm')}"),
-            "n_seeds": (10, "seeds"),
-            "steps": (0, "generator steps, 0 for the recipe's or 8 epochs of MNIST"),
-        },
-    )
+    command_line(compute, draw)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from figures.mm_nsat import coverage
 from figures.mm_nsat.runs import PAPER_COSTS, Variant
+from figures.provenance import command_line
 from gankit.plotting import color_of
 
 SHARES = (0.25, 0.5, 0.75)
@@ -69,4 +70,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    coverage.main(VARIANTS, compute, draw, "mm_nsat/fig15_linear_combinations", str(__doc__))
+    command_line(compute, draw, coverage.compute)

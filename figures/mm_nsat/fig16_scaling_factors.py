@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 import gankit as gk
 from figures.mm_nsat import coverage
 from figures.mm_nsat.runs import PAPER_COSTS, Variant
+from figures.provenance import command_line
 
 SUFFIXES = ("exp-2", "", "exp-0.5", "add-0.1", "add-1")
 """Of both families; "" is the cost itself."""
@@ -85,4 +86,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    coverage.main(VARIANTS, compute, draw, "mm_nsat/fig16_scaling_factors", str(__doc__))
+    command_line(compute, draw, coverage.compute)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from figures.mm_nsat import coverage
 from figures.mm_nsat.runs import PAPER_COSTS, Variant
+from figures.provenance import command_line
 
 VARIANTS = {
     "ns": PAPER_COSTS["ns"],
@@ -32,4 +33,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    coverage.main(VARIANTS, compute, draw, "mm_nsat/fig17_other_costs", str(__doc__))
+    command_line(compute, draw, coverage.compute)

@@ -166,15 +166,4 @@ def draw(result: Mapping[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="mm_nsat/fig18_gradient_penalty",
-        description=str(__doc__),
-        options={
-            "setting": ("", f"what to train: {', '.join(STRENGTHS)} (by GANKIT_SCALE)"),
-            "n_seeds": (10, "seeds for each cost and strength"),
-            "steps": (0, "generator steps, 0 for the recipe's"),
-            "folder": ("", "where checkpoints go; a run that finds one there goes on from it"),
-        },
-    )
+    command_line(compute, draw)

@@ -129,15 +129,4 @@ def table(result: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="mm_nsat/fig19_spiral",
-        description=str(__doc__),
-        options={
-            "n_seeds": (20, "seeds for each cost"),
-            "steps": (0, "generator steps, 0 for the recipe's (24,000 at full scale)"),
-            "every": (50, "steps between two readings"),
-            "costs": ("", f"which costs, with commas between them: {','.join(VARIANTS)} (all)"),
-        },
-    )
+    command_line(compute, draw, mixtures.compute)

@@ -170,16 +170,4 @@ def draw(result: Mapping[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="mm_nsat/fig20_stacked",
-        description=str(__doc__),
-        options={
-            "setting": ("", f"what to train: {', '.join(SETTINGS)} (by GANKIT_SCALE)"),
-            "n_seeds": (10, "seeds for each mixture and strength"),
-            "steps": (0, "generator steps, 0 for the recipe's"),
-            "samples": (5_000, "generated images per evaluation and replica"),
-            "folder": ("", "where checkpoints go; a run that finds one there goes on from it"),
-        },
-    )
+    command_line(compute, draw)

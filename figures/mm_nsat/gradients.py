@@ -1,7 +1,7 @@
 """What the figures on saturation share: runs of which every step is read, and what counts as vanished.
 
 Figures 5, 11 and 12 of the sample-weighting paper show gradients, logits and updates step by step. `record` trains
-variants of a cost side by side (`figures.mm_nsat.runs.build`) and reads them all; `vanished` counts; `thin` keeps
+variants of a cost side by side (`gankit.study.run`) and reads them all; `vanished` counts; `thin` keeps
 what a picture needs.
 """
 
@@ -18,6 +18,7 @@ import gankit as gk
 from figures.mm_nsat import runs
 from figures.mm_nsat.runs import DEAD, Variant
 from figures.provenance import rounded
+from gankit import study
 from gankit.recipes import Recipe
 from gankit.training import Trainer
 from gankit.training.gradients import gradient_norm
@@ -58,11 +59,13 @@ def record(
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
-    run = runs.build(recipe, list(variants.values()), seeds)
-    run.fit(steps, log_every=1, callback=callback)
-    apart = {"step", "images", "seconds", "d_loss", "g_loss"}
-    read = {key: run.curve(key)[1].reshape(steps, len(variants), -1) for key in set(run.history[-1]) - apart}
-    return {name: {key: values[:, i] for key, values in read.items()} for i, name in enumerate(variants)}
+    measures = () if callback is None else (callback,)
+    result = study.run(recipe, runs.changes(variants), seeds, steps, measures=measures, every=1, log_every=1)
+    apart = {"d_loss", "g_loss"}
+    return {
+        name: {key: np.array(values, float) for key, values in one.items() if key not in apart}
+        for name, one in result["curves"].items()
+    }
 
 
 class UpdateSizes:

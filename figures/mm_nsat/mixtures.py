@@ -16,10 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import gankit as gk
+from figures.judging import COVERED, judge
 from figures.mm_nsat import runs
 from figures.mm_nsat.coverage import chosen
-from figures.mm_nsat.runs import COVERED, Variant
+from figures.mm_nsat.runs import Variant
 from figures.provenance import rounded, stamp
+from gankit import study
 from gankit.data import Dataset
 from gankit.metrics.modes import frequencies, mode_assignment
 from gankit.recipes import Recipe
@@ -68,7 +71,7 @@ class Watch:
     def __init__(self, data: Dataset, z_dim: int, kept: int = 200) -> None:
         self.data, self.kept = data, kept
         self.z = torch.randn(SAMPLES, z_dim, generator=torch.Generator().manual_seed(0))
-        self.measure = runs.judge(data)
+        self.measure = judge(data)
         self.shares: list[Tensor] = []
         self.nearest: list[Tensor] = []
         self.scores: list[Tensor] = []
@@ -78,7 +81,7 @@ class Watch:
 
     @torch.no_grad()
     def __call__(self, run: Trainer) -> dict[str, Tensor]:
-        """Take a reading; returns what `runs.judge` measures of the same points."""
+        """Take a reading; returns what `judge` measures of the same points."""
         points = run.G(self.z.expand(*run.lead, *self.z.shape))
         logits = run.D(points).double()
         centers, std = self.data.centers, self.data.std
@@ -121,7 +124,7 @@ def hops(nearest: np.ndarray) -> np.ndarray:
 
 
 def is_small(shares: np.ndarray, due: np.ndarray) -> np.ndarray:
-    """Which modes have between a tenth (`runs.COVERED`) and half (`SMALL`) of their due: bool, shape of `shares`."""
+    """Which modes have between a tenth (`judging.COVERED`) and half (`SMALL`) of their due: bool, shape of `shares`."""
     return (shares >= COVERED * due) & (shares < SMALL * due)
 
 
@@ -221,7 +224,7 @@ def compute(
 
     Returns:
         "setting", "samples", "names"; "steps" ``[T]`` of every fourth reading, the last among them; per variant
-        "covered", "divergence" and "outside" ``[T][S]`` (`runs.judge`) at these, "frequencies" ``[S][K]`` at the end,
+        "covered", "divergence" and "outside" ``[T][S]`` (`judge`) at these, "frequencies" ``[S][K]`` at the end,
         "least_gradient" ``[S]``, the smallest norm of the generator's gradient at any reading, and "late_hops" ``[S]``,
         the `hops` in the last third; "summary", of all readings (`runs.summarise` and `summarise`); "shown" (see
         `shown`); "provenance".
@@ -238,15 +241,18 @@ def compute(
         raise ValueError(f"every must lie in [1, {steps // 15}] for {steps} steps, got {every}")
     result: dict[str, Any] = {"setting": setting, "samples": SAMPLES, "names": names, "summary": {}}
     watches: dict[str, tuple[Watch, slice]] = {}
+    data = gk.data.load(recipe.data)
     for first in range(0, len(names), per_run):
         group = names[first : first + per_run]
-        run = runs.build(recipe, [variants[name] for name in group], range(n_seeds))
-        watch = Watch(run.data, recipe.networks.z_dim)
-        run.fit(steps, log_every=5, callback=watch, callback_every=every)
-        result |= runs.curves(run, group, n_seeds)
+        watch = Watch(data, recipe.networks.z_dim)
+        changes = runs.changes({name: variants[name] for name in group})
+        trained = study.run(
+            recipe, changes, range(n_seeds), steps, measures=[watch], every=every, log_every=5, data=data
+        )
+        result |= runs.curves(trained, len(data))
         watches |= {name: (watch, slice(i * n_seeds, (i + 1) * n_seeds)) for i, name in enumerate(group)}
     basic = runs.summarise(result, names)
-    due, taken = run.data.class_frequencies().numpy(), np.array(result["steps"])
+    due, taken = data.class_frequencies().numpy(), np.array(result["steps"])
     for name in names:
         result["summary"][name] = basic[name] | summarise(*watches[name], taken, due)
         result[name] = kept(result[name], *watches[name], taken)

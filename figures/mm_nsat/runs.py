@@ -9,33 +9,23 @@ data in seconds or minutes; the MNIST settings are the paper's, and run for as m
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 import gankit as gk
+from figures.judging import judge
 from figures.provenance import rounded
-from gankit import classifiers
-from gankit.classifiers import compute_features
-from gankit.data import Dataset
-from gankit.metrics.frechet import frechet_distance
-from gankit.metrics.modes import class_divergence, frequencies, mode_assignment
+from gankit import study
 from gankit.models.sampling import sample
 from gankit.recipes import Recipe, recipes
-from gankit.training import Trainer, checkpoints
+from gankit.training import Trainer
 
 DEAD = 1e-3
 """A generator gradient below this norm counts as vanished."""
-
-COVERED = 0.1
-"""A class or mode counts as covered at this part of its share in the data."""
-
-Measure = Callable[[Tensor], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -100,10 +90,10 @@ def train(
     evaluations: int = 8,
     samples: int = 1_000,
     log_every: int = 5,
-    callback: Callable[[Trainer], dict[str, Tensor]] | None = None,
+    callback: study.Measure | None = None,
     out: Path | None = None,
 ) -> dict[str, Any]:
-    """All variants and seeds of one setting, in one ensemble run.
+    """All variants and seeds of one setting (`gankit.study.run`).
 
     Args:
         setting: a key of `SETTINGS`.
@@ -125,124 +115,49 @@ def train(
         KeyError: an unknown setting.
     """
     recipe = SETTINGS[setting]
-    run = build(recipe, list(variants.values()), seeds)
-    measure = judge(run.data)
-    if out is not None and (found := checkpoints.latest(out)) is not None:
-        run.load(found)
-    every = max(1, steps // evaluations)
-    run.fit(
-        max(0, steps - run.steps),
-        out=out,
+    data = gk.data.load(recipe.data)
+    measure = judge(data)
+    result = study.run(
+        recipe,
+        changes(variants),
+        seeds,
+        steps,
+        measures=[lambda run: measure(sample(run.G, samples)), *([callback] if callback else [])],
+        evaluations=evaluations,
         log_every=log_every,
-        save_every=every if out is not None else None,
-        callback=lambda run: measure(sample(run.G, samples)) | (callback(run) if callback else {}),
-        callback_every=every,
+        folder=out,
+        data=data,
     )
-    # The run's own clock goes on where a checkpoint left it.
-    return curves(run, list(variants), len(seeds)) | {"wall_time_s": round(run.history[-1]["seconds"], 1)}
+    return curves(result, len(data)) | {"wall_time_s": result["wall_time_s"]}
+
+
+def changes(variants: Mapping[str, Variant]) -> dict[str, dict[str, Any]]:
+    """Name -> what a variant changes of a recipe (R1's gamma is twice lambda)."""
+    return {
+        name: {"loss": v.loss, "beta2": v.beta2, "d_beta2": v.d_beta2, "r1": 2 * v.r1}
+        for name, v in variants.items()
+    }
 
 
 def build(recipe: Recipe, variants: Sequence[Variant], seeds: Sequence[int]) -> Trainer:
     """The ensemble run of all variants and seeds: replica ``v * len(seeds) + s`` is variant v with seed s."""
-    data = gk.data.load(recipe.data)
-    each = [variant for variant in variants for _ in seeds]
-    G, D = gk.pair(lambda seed: recipe.networks(data.shape, seed), [s for _ in variants for s in seeds])
-    g_adam, d_adam = recipe.g_optimizer, recipe.d_optimizer
-    penalties = [gk.penalties.R1(tuple(2 * v.r1 for v in each))] if any(v.r1 for v in each) else []
-    return Trainer(
-        G,
-        D,
-        data,
-        loss=[variant.loss for variant in each],
-        batch_size=recipe.batch_size,
-        g_optimizer=dataclasses.replace(g_adam, beta2=_one_or_each([v.beta2 for v in each])),
-        d_optimizer=dataclasses.replace(d_adam, beta2=_one_or_each([v.d_beta2 for v in each])),
-        d_terms=penalties,
-    )
+    (group,) = study.groups(recipe, changes({str(i): variant for i, variant in enumerate(variants)}))
+    return study.build(group, seeds)
 
 
-def curves(run: Trainer, names: Sequence[str], n_seeds: int) -> dict[str, Any]:
-    """The history of a run of `build`, taken apart into variants (see `train`)."""
-    judged = [row for row in run.history if "divergence" in row]
-    result: dict[str, Any] = {
-        "steps": [row["step"] for row in judged],
-        "log_steps": [row["step"] for row in run.history],
-        "epochs": rounded(run.images / len(run.data)),
-        "images_per_epoch": len(run.data),
-    }
-    apart = {"step", "images", "seconds"}
-    for i, name in enumerate(names):
-        mine = slice(i * n_seeds, (i + 1) * n_seeds)
-        keys = [key for key in judged[-1] if key not in apart | {"d_loss", "g_loss", "frequencies"}]
-        result[name] = {
-            key: rounded(np.array([row[key] for row in run.history if key in row])[:, mine]) for key in keys
+def curves(result: Mapping[str, Any], images: int) -> dict[str, Any]:
+    """A result of `gankit.study.run` as the figures store it (see `train`), of a data set with so many images."""
+    kept = {key: result[key] for key in ("steps", "log_steps")}
+    kept |= {"epochs": rounded(result["epochs"]), "images_per_epoch": images}
+    for name, one in result["curves"].items():
+        kept[name] = {
+            key: rounded(np.array(values, float))
+            for key, values in one.items()
+            if key not in ("d_loss", "g_loss", "frequencies")
         }
         # The shares of the classes are kept for the last evaluation only.
-        result[name]["frequencies"] = rounded(np.array(judged[-1]["frequencies"])[mine], 4)
-    return result
-
-
-def judge(data: Dataset) -> Measure:
-    """What is measured of the samples of a data set: modes of a mixture, classes of pictures.
-
-    Returns:
-        A function from samples `[S, N, *shape]` to `[S]` each of "divergence" (D_JS in bits, equation 12), "distance"
-        (the Frechet distance of the points, or of a classifier's features), "covered" (number of modes or classes at
-        10 % of their share at least), and "frequencies" `[S, K]`; for mixtures also "outside", the share of points
-        beyond 3 standard deviations of every mode.
-    """
-    return _judge_points(data) if data.centers is not None else _judge_classes(data)
-
-
-def _judge_points(data: Dataset) -> Measure:
-    expected = data.class_frequencies()
-
-    def measure(points: Tensor) -> dict[str, Tensor]:
-        share = frequencies(mode_assignment(points, data.centers, data.std), len(data.centers))
-        hits = share.sum(-1)
-        # A generator that hits no mode has no mode frequencies; it scores the upper bound.
-        divergence = class_divergence(torch.where(hits[:, None] > 0, share, expected), expected)
-        return {
-            "divergence": torch.where(hits > 0, divergence, torch.ones_like(divergence)),
-            "distance": frechet_distance(points, data.images.to(points.dtype)),
-            "covered": (share >= COVERED * expected).sum(-1),
-            "outside": 1 - hits,
-            "frequencies": share,
-        }
-
-    return measure
-
-
-def _judge_classes(data: Dataset) -> Measure:
-    network = classifier_of(data)
-    real = compute_features(network, data.normalise(data.images))
-    expected = data.class_frequencies()
-
-    @torch.no_grad()
-    def measure(images: Tensor) -> dict[str, Tensor]:
-        features = compute_features(network, images)
-        # Replica by replica: a thousand logits for each image of a hundred replicas would not fit.
-        labels = torch.stack([network.logits(one).argmax(-1) for one in features])
-        share = frequencies(labels, data.n_classes)
-        return {
-            "divergence": class_divergence(share, expected),
-            "distance": frechet_distance(features, real),
-            "covered": (share >= COVERED * expected).sum(-1),
-            "frequencies": share,
-        }
-
-    return measure
-
-
-def classifier_of(data: Dataset) -> nn.Module:
-    """The network that judges pictures of a data set, on the CPU.
-
-    The book's own (`gankit.classifiers`) of digits, MNIST, their stacks and CIFAR-10, trained once and then cached.
-
-    Raises:
-        gankit.data.DataError: any other set.
-    """
-    return classifiers.load(data.name, train=True)
+        kept[name]["frequencies"] = rounded(np.array(one["frequencies"][-1], float), 4)
+    return kept
 
 
 def summarise(
@@ -261,27 +176,25 @@ def summarise(
     for name in names:
         divergence, distance = (np.array(result[name][key], float) for key in ("divergence", "distance"))
         row: dict[str, Any] = {}
-        for label, values in {
-            "D_JS": divergence[-1],
-            "distance": distance[-1],
-            "best_distance": distance.min(0),
-        }.items():
-            row |= {
-                label: rounded(np.median(values)),
-                f"{label}_min": rounded(values.min()),
-                f"{label}_max": rounded(values.max()),
-            }
+        ends = {"D_JS": divergence[-1], "distance": distance[-1], "best_distance": distance.min(0)}
+        for label, values in ends.items():
+            row |= ends_of(label, values)
         row["covered"] = rounded(np.median(np.array(result[name]["covered"])[-1]))
         row["dead"] = int((np.array(result[name]["g_grad"]) < DEAD).any(0).sum())
         row["class_share"] = rounded(np.array(result[name]["frequencies"]).mean(0), 3)
         if reference in names and name != reference:
-            other = np.array(result[reference]["divergence"])[-1]
-            row["seeds_below"] = int((divergence[-1] < other).sum())
-            row["ratio"] = rounded(np.median(other) / np.median(divergence[-1]), 3)
+            row |= against(divergence[-1], np.array(result[reference]["divergence"], float)[-1])
         table[name] = row
     return table
 
 
-def _one_or_each(values: Sequence[float]) -> float | tuple[float, ...]:
-    """The number if all are equal (PyTorch's fused Adam then takes the whole stack), else a tuple."""
-    return values[0] if len(set(values)) == 1 else tuple(values)
+def ends_of(label: str, values: np.ndarray) -> dict[str, float]:
+    """Median, minimum and maximum over the seeds `[S]`: "label", "label_min" and "label_max"."""
+    low, middle, high = (rounded(f(values)) for f in (np.min, np.median, np.max))
+    return {label: middle, f"{label}_min": low, f"{label}_max": high}
+
+
+def against(ends: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
+    """Pairs `[S]`, `[S]`: "seeds_below", in how many the first is below, and "ratio", the second's median over its."""
+    pairs = study.compare(ends, reference)
+    return {"seeds_below": pairs["below"], "ratio": rounded(np.median(reference) / np.median(ends), 3)}

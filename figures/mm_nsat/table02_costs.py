@@ -126,10 +126,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="mm_nsat/table02_costs",
-        description=str(__doc__),
-        options={"points": (61, "logits on the axis")},
-    )
+    command_line(compute, draw)

@@ -185,9 +185,9 @@ def test_with_few_samples_per_class_only_simulation_tells() -> None:
 def test_the_penalty_of_a_replica_is_lambda_times_the_mean_squared_gradient() -> None:
     variants = fig18_gradient_penalty.variants_of((0.0, 0.3))
     run = runs.build(runs.SETTINGS["digits"], list(variants.values()), [0, 1])
-    real, _ = run.draw_data()
     (penalty,) = run.game.d_terms
-    ours = penalty(run.D, real, real, run.streams)
+    play = run.play(run.D)
+    real, ours = play.real, penalty(play)
     for i, variant in enumerate([v for v in variants.values() for _ in range(2)]):
         x = real[i].clone().requires_grad_()
         (slope,) = torch.autograd.grad(run.D.replica(i)(x).sum(), x)

@@ -16,14 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from figures.book import cluster, imagenet_pipeline, watched
-from figures.book.imagenet_pipeline import blocks_done, compare
-from figures.book.watched import attempts, difference, new_rows, repeated, rows_from, rows_of, step_seconds
+from figures.book import cluster, imagenet_pipeline
+from figures.book.imagenet_pipeline import attempts, rows_from
 from figures.leakyema import fig09_truncation
 from figures.provenance import RESULTS, load
 from gankit.data.packs import BLOCK
 from gankit.recipes import recipes
 from tests.figures.stored import assert_drawn, assert_shaped_alike
+from tools.pipeline import imagenet, watched
+from tools.pipeline.imagenet import blocks_done, compare
+from tools.pipeline.watched import difference, new_rows, repeated, rows_of, step_seconds
 
 matplotlib.use("Agg")
 NAME = "book/imagenet_pipeline"
@@ -132,7 +134,7 @@ def test_a_log_is_watched_while_it_is_written(tmp_path):
 
 
 def test_coarse_pictures_keep_means_and_compare_like_any_features():
-    space = imagenet_pipeline.coarse()
+    space = imagenet.coarse()
     images = torch.rand(40, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     features = space(images)
     assert features.shape == (40, 3 * 8 * 8)
@@ -222,7 +224,7 @@ def test_the_stored_commands_name_the_run_that_the_settings_describe(stored):
     (command,) = stored["stages"]["two"]["commands"]
     name, *words = command.partition("-m gankit train ")[2].split()
     flags = dict(zip(words[::2], words[1::2], strict=True))
-    assert name == imagenet_pipeline.RECIPE
+    assert name == imagenet.RECIPE
     settings = stored["settings"]
     for flag in ("width", "steps", "leak-start", "save-every"):
         assert flags[f"--{flag}"] == str(settings[flag.replace("-", "_")])
@@ -256,15 +258,15 @@ def test_the_whole_pipeline_on_noise(tmp_path, stored):
         "data": str(archive), "folder": str(tmp_path / "work"), "size": 32, "width": 2, "batch": 8, "steps": 12,
         "more": 3, "save_every": 4, "kill_at": 6, "leak_start": 3, "n": 40, "classes": "1,2",
     }  # fmt: skip
-    result = imagenet_pipeline.compute(**tiny)
+    result = imagenet.compute(**tiny)
     assert_shaped_alike(result, stored)
     assert result["stages"]["two"]["resumed_from"] in (4, 8)
     assert result["stages"]["one"]["end"] == 15
     assert_drawn(imagenet_pipeline.draw(result))
 
     marks = {p: p.stat().st_mtime_ns for p in (tmp_path / "work").glob("stage-*.json")}
-    again = imagenet_pipeline.compute(**tiny)
+    again = imagenet.compute(**tiny)
     assert again["stages"] == result["stages"], "stages that are done are not done again"
     assert {p: p.stat().st_mtime_ns for p in marks} == marks
     with pytest.raises(ValueError, match="other settings"):
-        imagenet_pipeline.compute(**tiny | {"width": 3})
+        imagenet.compute(**tiny | {"width": 3})

@@ -23,8 +23,8 @@ from figures.leakyema import (
 )
 from figures.leakyema.lookahead import Lookahead, step_back
 from figures.leakyema.runs import Variant
-from figures.mm_nsat.runs import classifier_of
 from figures.provenance import load
+from gankit import study
 from gankit.models.sampling import sample
 from gankit.models.spectral import SNConv2d, SNLinear, leading_vectors
 from tests.figures.stored import assert_drawn, assert_shaped_alike
@@ -113,24 +113,25 @@ def test_variants_of_one_source_are_the_same_run_until_leaking_begins() -> None:
 def test_the_fixed_model_is_the_finished_average_of_the_conventional_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    built: list[tuple[gk.Trainer, Any]] = []
-    build = runs.build
+    built: list[gk.Trainer] = []
+    build = study.build
 
-    def record(*args: Any) -> gk.Trainer:
-        built.append((build(*args), args[-1]))
-        return built[-1][0]
+    def record(*args: Any, **settings: Any) -> gk.Trainer:
+        built.append(build(*args, **settings))
+        return built[-1]
 
-    monkeypatch.setattr(runs, "build", record)
+    monkeypatch.setattr(study, "build", record)
     variants = {
         "conventional": Variant(""),
         "sync": Variant("", 0.5),
         "async-model": Variant("", 0.5, 0.0, "async-model"),
     }
     runs.experiment(variants, "digits", n_seeds=2, steps=3, samples=20, evaluations=1)
-    (first, nothing), (_, model) = built
-    assert nothing is None
-    assert model.replicas == 2
-    torch.testing.assert_close(sample(model, 5), first.teacher.sample(5)[:2])
+    first, second = built
+    assert first.game.leak.model is None
+    assert second.game.leak.source == "async-model"
+    assert second.game.leak.model.replicas == 2
+    torch.testing.assert_close(sample(second.game.leak.model, 5), first.teacher.sample(5)[:2])
     with pytest.raises(ValueError, match="async-model needs a variant with beta = 0"):
         runs.experiment({"async-model": variants["async-model"]}, "digits", n_seeds=1, steps=1)
 
@@ -146,7 +147,7 @@ def test_a_run_goes_on_from_its_folder(tmp_path: Path) -> None:
 
 def test_judging_the_data_by_themselves() -> None:
     data = gk.data.load("digits")
-    measure = runs.judge(data, classifier_of(data))
+    measure = runs.judge(data)
     scores = {k: v.item() for k, v in measure(data.normalise(data.images)[None]).items()}
     assert set(scores) == set(runs.KEYS)
     assert scores["distance"] == pytest.approx(0, abs=1e-3)
@@ -166,6 +167,17 @@ def test_a_setting_or_number_of_seeds_that_does_not_exist_is_named() -> None:
         fig07_consecutive_steps.compute(n_seeds=1, steps=8, evaluations=2, every=3)
     with pytest.raises(ValueError, match="three come after N, and 1 did"):
         fig04_learning_curves.compute(n_seeds=1, steps=4, samples=20, evaluations=2)
+
+
+@pytest.mark.parametrize("setting", runs.SETTINGS)
+def test_every_setting_builds_a_run(setting: str) -> None:
+    recipe = runs.SETTINGS[setting]
+    data = gk.data.load("digits")
+    if recipe.data != "digits":  # pictures of that size, and of classes that its networks could ask for
+        shape = (3, 32, 32) if recipe.data.startswith("cifar") else (1, 28, 28)
+        classes, labels = tuple("0123456789"), torch.arange(20) % 10
+        data = gk.data.Dataset(recipe.data, torch.zeros(20, *shape, dtype=torch.uint8), labels, classes)
+    assert recipe.changed({"width": 4}).build([0], data=data, device="cpu").step()["d_loss"].isfinite()
 
 
 @pytest.mark.parametrize("model", ["conv", "mlp"])
@@ -245,8 +257,8 @@ def test_what_the_average_remembers(results: dict[str, dict[str, Any]]) -> None:
 
 
 def run_of(setting: str = "digits") -> gk.Trainer:
-    data = gk.data.load("digits")
-    return runs.build(runs.SETTINGS[setting], data, {"conventional": Variant("")}, [0, 1], 10)
+    (group,) = study.groups(runs.SETTINGS[setting], {"conventional": {}})
+    return study.build(group, [0, 1])
 
 
 def test_lookahead_steps_back_half_of_the_way_that_plain_training_went() -> None:

@@ -1,4 +1,9 @@
+"""A module's first lines. Here: where results come from and go, and the command line of a figure."""
+
+import functools
+import importlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from figures import provenance
+from figures.provenance import RESULTS
 
 
 def test_rounding_makes_plain_json() -> None:
@@ -48,7 +54,15 @@ def test_a_missing_result_names_those_there_are() -> None:
         provenance.load("lecture/unknown")
 
 
-def compute(points: int) -> dict[str, Any]:
+def compute(points: int = 4, word: str = "", seeds: int | None = None, **others: Any) -> dict[str, Any]:
+    """Squares.
+
+    Args:
+        points: how many, in 100 %
+            of the cases.
+        word: as for `more`.
+        seeds, others: as for `more`.
+    """
     return {"squares": [k * k for k in range(points)], "provenance": provenance.stamp(0.0)}
 
 
@@ -59,21 +73,53 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 def test_command_line_writes_numbers_and_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = {"points": (4, "how many")}
     arguments = ["--points", "3", "--out", str(tmp_path / "a.json"), "--picture", str(tmp_path / "a.png")]
-    path = provenance.command_line(
-        compute, draw, name="x/a", description="Squares.", options=options, arguments=arguments
-    )
+    path = provenance.command_line(compute, draw, arguments=arguments)
     assert json.loads(path.read_text())["squares"] == [0, 1, 4]
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "a.png"]
     with pytest.raises(SystemExit):
-        provenance.command_line(
-            compute, draw, name="x/a", description="Squares.", options=options, arguments=["--help"]
-        )
-    shown = capsys.readouterr().out
-    assert "Squares." in shown
-    assert "how many (default: 4)" in shown
+        provenance.command_line(compute, draw, arguments=["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "A module's first lines." in shown
+    assert "how many, in 100 % of the cases (default: 4)" in shown
+    assert "runs/figures/figures/test_provenance.json" in shown
+
+
+def more(word: str = "x", factor: float = 0.5, seeds: int = 3, data: Any = None) -> None:
+    """Others.
+
+    Args:
+        word, factor: said once for both.
+        seeds: how many.
+        data: what no shell can say.
+    """
+
+
+def test_options_come_from_the_signature_and_what_they_mean_from_the_docstring() -> None:
+    assert provenance.options_of(compute, more) == {
+        "points": (int, 4, "how many, in 100 % of the cases"),
+        "word": (str, "", "said once for both"),
+        "seeds": (int, None, "how many"),
+        "factor": (float, 0.5, "said once for both"),
+    }
+
+
+LINE = re.compile(r"command_line\(compute, draw(?:, (?!threads)([\w.]+))?")
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(p for p in RESULTS.parent.glob("*/*.py") if LINE.search(p.read_text())),
+    ids=lambda p: p.stem,
+)
+def test_every_option_of_every_figure_is_explained(path: Path) -> None:
+    module = importlib.import_module(".".join(path.with_suffix("").parts[-3:]))
+    handed = LINE.search(path.read_text())[1]
+    other = functools.reduce(getattr, handed.split("."), module) if handed else None
+    options = provenance.options_of(module.compute, other)
+    assert module.__doc__
+    assert all(text for _, _, text in options.values()), options
 
 
 def test_command_line_sets_the_threads_it_is_given(tmp_path: Path) -> None:
@@ -86,7 +132,7 @@ def test_command_line_sets_the_threads_it_is_given(tmp_path: Path) -> None:
         }
 
     before = torch.get_num_threads()
-    shared = {"name": "x", "description": "", "options": {}, "arguments": ["--out", str(tmp_path / "a.json")]}
+    shared = {"arguments": ["--out", str(tmp_path / "a.json")]}
     try:
         torch.set_num_threads(2)
         plain = json.loads(provenance.command_line(counted, draw, **shared).read_text())

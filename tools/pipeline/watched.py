@@ -14,12 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from figures.book.imagenet_pipeline import TRACED, Row, attempts
 from figures.provenance import rounded
 
 ENVIRONMENT = {
@@ -32,9 +33,6 @@ ENVIRONMENT = {
 }
 POLL = 0.02
 """Seconds between two looks at what a command has written."""
-
-Row = dict[str, Any]
-"""Of a run's log."""
 
 
 # --- Commands -----------------------------------------------------------------------------------------------------
@@ -129,16 +127,6 @@ def rows_of(log: Path) -> list[Row]:
     return rows
 
 
-def attempts(rows: Iterable[Row]) -> list[list[Row]]:
-    """Rows in the order in which they were written, cut wherever the step falls back."""
-    found: list[list[Row]] = []
-    for row in rows:
-        if not found or row["step"] <= found[-1][-1]["step"]:
-            found.append([])
-        found[-1].append(row)
-    return found
-
-
 def repeated(rows: Sequence[Row]) -> list[int]:
     """The steps that were done more than once."""
     steps = [row["step"] for row in rows]
@@ -229,19 +217,9 @@ def cpu_seconds(launcher: int) -> float | None:
         return None
 
 
-TRACED = ("step", "at_s", "seconds", "cpu_s", "d_loss", "g_loss")
-
-
 def traced(rows: Sequence[Row]) -> dict[str, list[float | None]]:
     """What an observer saw, for JSON: `TRACED` -> one number for each row."""
     numbers = {
         name: [None if row[name] is None else rounded(row[name], 6) for row in rows] for name in TRACED
     }
     return numbers | {"step": [row["step"] for row in rows]}
-
-
-def rows_from(trace: Mapping[str, Sequence[float | None]]) -> list[Row]:
-    """The rows of a stored trace."""
-    return [
-        dict(zip(TRACED, values, strict=True)) for values in zip(*(trace[n] for n in TRACED), strict=True)
-    ]

@@ -1,0 +1,1 @@
+"""What the authors run: no part of the package, and nothing that a chapter computes."""
