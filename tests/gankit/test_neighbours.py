@@ -319,8 +319,8 @@ def test_lattices_count_as_in_the_definition(name, seed, n, m, d, k, repeats):
 def test_lattices_agree_with_prdc(name, capsys):
     """With products of few bits the package prdc's distances are exact, and ties are ties for it, too.
 
-    Its balls are open throughout, and those of precision and recall are closed by definition: on a lattice, where points
-    lie on borders, these differ.
+    Its balls are open throughout, and those of precision and recall are closed by definition: on a lattice, where
+    points lie on borders, these differ.
     """
     peer = pytest.importorskip("prdc")
     real, fake = (LATTICES[name](normal(300, 48, seed)) for seed in (1, 2))
