@@ -40,6 +40,11 @@ def of_run(run: Trainer, reference: Dataset, arguments: argparse.Namespace) -> F
     """The feature space that `--features` names."""
     name = run.recipe["data"]  # not the name of the data: a folder may be called digits, too
     kind = arguments.features
+    if arguments.weights is not None and kind not in ("classifier", "inception"):
+        raise ValueError(
+            f"--weights holds those of a classifier or of Inception: give --features classifier or inception, "
+            f"got --features {kind}"
+        )
     if kind == "inception":
         return features.inception(arguments.weights, download=arguments.download)
     if kind == "classifier" and arguments.weights is not None:

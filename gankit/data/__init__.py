@@ -1,6 +1,6 @@
 """What is imitated: data sets by name, folders and archives of pictures, and packs."""
 
-from gankit.data.archives import DataError
+from gankit.data.archives import DataError, SkippedPictures
 from gankit.data.dataset import Dataset, MappedDataset, frequencies
 from gankit.data.named import NAMES, cache_root, data_root, find, load, mixture
 
@@ -9,6 +9,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "MappedDataset",
+    "SkippedPictures",
     "cache_root",
     "data_root",
     "find",

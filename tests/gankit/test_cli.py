@@ -536,6 +536,12 @@ def test_the_flags_of_evaluate_choose_metrics_space_and_protocol(gankit, done, q
     assert result["errors"] == {"FD[pixels]": None}
 
 
+def test_weights_without_their_space_are_refused(gankit, done):
+    for features in ([], ["--features", "pixels"]):
+        outcome = gankit("evaluate", done, "-n", 20, "--weights", done / "recipe.json", *features)
+        refused(outcome, "--weights", "give --features classifier or inception, got --features")
+
+
 def test_inception_weights_are_read_or_asked_for(gankit, done, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     pytest.importorskip("torch_fidelity")
