@@ -537,9 +537,9 @@ def test_the_flags_of_evaluate_choose_metrics_space_and_protocol(gankit, done, q
 
 
 def test_weights_without_their_space_are_refused(gankit, done):
-    for features in ([], ["--features", "pixels"]):
-        outcome = gankit("evaluate", done, "-n", 20, "--weights", done / "recipe.json", *features)
-        refused(outcome, "--weights", "give --features classifier or inception, got --features")
+    for chosen in ([], ["--chosen", "pixels"]):
+        outcome = gankit("evaluate", done, "-n", 20, "--weights", done / "recipe.json", *chosen)
+        refused(outcome, "--weights", "give --chosen classifier or inception, got --chosen")
 
 
 def test_inception_weights_are_read_or_asked_for(gankit, done, monkeypatch, tmp_path):
