@@ -2,10 +2,11 @@
 
 from gankit.data.archives import DataError, SkippedPictures
 from gankit.data.dataset import Dataset, MappedDataset, frequencies
-from gankit.data.named import NAMES, cache_root, data_root, find, load, mixture
+from gankit.data.named import NAMES, SHAPES, cache_root, data_root, find, load, mixture
 
 __all__ = [
     "NAMES",
+    "SHAPES",
     "DataError",
     "Dataset",
     "MappedDataset",

@@ -150,6 +150,18 @@ _TORCHVISION = {
     "cifar10": ("CIFAR10", "cifar-10-batches-py"),
 }
 NAMES = ("digits", *_TORCHVISION, *_STACKED, *_MIXTURES)
+SHAPES: dict[str, tuple[tuple[int, ...], int]] = {
+    "digits": ((1, 8, 8), 10),
+    "stacked-digits": ((3, 8, 8), 1000),
+    "mnist": ((1, 28, 28), 10),
+    "fashion-mnist": ((1, 28, 28), 10),
+    "stacked-mnist": ((3, 28, 28), 1000),
+    "cifar10": ((3, 32, 32), 10),
+    "ring": ((2,), 8),
+    "spiral": ((2,), 12),
+    "gaussian": ((2,), 1),
+}
+"""Shape of a sample and number of classes of each data set that `load` knows by name."""
 
 
 def mixture(name: str) -> tuple[Tensor, Tensor, float]:

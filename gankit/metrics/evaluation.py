@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from gankit import processes
+from gankit.classifiers.prediction import most_probable
 from gankit.data import Dataset
 from gankit.metrics.features import FeatureSpace, of_classifier, pixels
 from gankit.metrics.measures import METRICS, Case, Metric, Observed
@@ -41,12 +42,14 @@ class Reference:
         space: the feature space.
         split: the part of the data set that they are, for the protocol.
         observed: features and labels, or None as long as no metric needed them.
+        shares: of the classes, where they are not those of `data`: float64 `[n_classes]`, of weighted data.
     """
 
     data: Dataset
     space: FeatureSpace
     split: str | None = None
     observed: Observed | None = None
+    shares: Tensor | None = None
 
 
 def reference(
@@ -62,7 +65,8 @@ def reference(
     """Features of real images, to be given to several `evaluate`s in place of the data.
 
     Args:
-        data: the real images.
+        data: the real images. Of weighted ones as many are drawn, with replacement, as there are or as n says; the
+            shares of classes that samples are compared with are exactly those of the weights.
         features: the space, see `evaluate`.
         n: at most so many of them, a random choice that is the same every time.
         split, batch_size, progress: as for `evaluate`.
@@ -142,12 +146,11 @@ def evaluate(
     if chosen.observed is None and any(metric.real for metric in asked.values()):
         chosen = _observe_reference(chosen, batch_size, fake.device, progress)
     real = (chosen.observed or Observed()).to(fake.device)
-    case = Case(fake, real, data, n, k, splits, pairs)
+    case = Case(fake, real, data, n, k, splits, pairs, chosen.shares)
     scores = Scores()
     for metric in asked.values():
-        title = space.title(metric.title) if metric.titled_by_space else metric.title
         value, error = metric.value(case), metric.error(case) if errors else None
-        scores[title] = Score(
+        scores[metric.title_in(space)] = Score(
             value.double().cpu(),
             None if error is None else error.double().cpu(),
             _protocol(metric, chosen, case, sampler),
@@ -167,25 +170,6 @@ def default_metrics(data: Dataset, space: FeatureSpace) -> list[str]:
 
 
 # --- Samples in hand --------------------------------------------------------------------------------------------
-
-
-def evaluate_points(samples: Tensor, data: Dataset) -> dict[str, Tensor]:
-    """Mode statistics of generated points, without errors.
-
-    Args:
-        samples: `[*lead, N, d]`.
-        data: a mixture with `centers` and `std`, such as `ring`.
-
-    Returns:
-        `modes_covered` (a mode counts at 10 % of its share), `high_quality` (fraction within 3 standard
-        deviations of a mode), `D_JS[modes]` (base 2, over the points that belong to a mode) and
-        `FD[points]`, the Frechet distance of the points themselves; float64 `[*lead]` each.
-
-    Raises:
-        ValueError: if `data` is no mixture.
-    """
-    names = ["modes_covered", "high_quality", "mode_divergence", "fd"]
-    return evaluate(samples, data, names, errors=False, progress=False).values_only()
 
 
 def evaluate_classes(samples: Tensor, data: Dataset, classifier: nn.Module) -> dict[str, Tensor]:
@@ -233,17 +217,17 @@ def choose(
 
 
 def _reference(data: Dataset, features: FeatureSpace | None, n: int | None, split: str | None) -> Reference:
-    if data.weights is not None:
-        raise ValueError(
-            f"data {data.name!r} is weighted, and a reference counts every image alike: draw one by "
-            "data.with_weights(None).subset(data.draw(n, generator))"
-        )
     if n is not None and n < 2:
         raise ValueError(f"the number of real images must be at least 2, got {n}")
-    if n is not None and n < len(data):
+    generator, shares = torch.Generator().manual_seed(0), None
+    if data.weights is not None:
+        # A reference counts every image alike, so its images are drawn as training draws them; shares stay exact.
+        shares, drawn = data.class_frequencies(), data.draw(n or len(data), generator)
+        data = dataclasses.replace(data.with_weights(None).subset(drawn), name=f"{data.name}, weighted")
+    elif n is not None and n < len(data):
         # A random choice: the images of a folder come class by class, and the first are no sample of it.
-        data = data.subset(torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:n])
-    return Reference(data, pixels(data) if features is None else features, split)
+        data = data.subset(torch.randperm(len(data), generator=generator)[:n])
+    return Reference(data, pixels(data) if features is None else features, split, shares=shares)
 
 
 def _observe_reference(chosen: Reference, batch_size: int, device: torch.device, progress: bool) -> Reference:
@@ -340,7 +324,7 @@ def _keep(images: Tensor, labels: Tensor | None, space: FeatureSpace, needs: set
         if "probabilities" in needs:
             kept["probabilities"] = logits.softmax(-1)
         if "classes" in needs:
-            kept["predicted"] = torch.where(logits.isfinite().all(-1), logits.argmax(-1), -1)
+            kept["predicted"] = most_probable(logits)
     if "labels" in needs:
         if labels is None:
             raise ValueError(

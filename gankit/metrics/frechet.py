@@ -28,20 +28,12 @@ singular covariances, or a complex matrix square root, which fails on some of th
 from __future__ import annotations
 
 import math
-import os
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
-
-from gankit import processes
-from gankit.files import replacing
 
 # Rows converted to float64 at a time, so that features of a large set are never copied whole.
 _CHUNK = 8192
@@ -55,7 +47,7 @@ _BLOCK = 256
 
 @dataclass(frozen=True, eq=False)
 class FrechetStats:
-    """Number, mean and scatter of a set of features; batches and processes merge exactly.
+    """Number, mean and scatter of a set of features; those of parts merge exactly.
 
     The scatter is kept about the set's own mean and merged by Chan's rule, so features far from the origin lose
     no digits, and no reference point has to be agreed on.
@@ -69,11 +61,6 @@ class FrechetStats:
     n: int
     mean: Tensor
     scatter: Tensor
-
-    @classmethod
-    def empty(cls, d: int) -> FrechetStats:
-        """Statistics of no samples of d features, to start a stream or to join others with."""
-        return cls(0, torch.zeros(d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64))
 
     @classmethod
     def from_features(cls, features: Tensor) -> FrechetStats:
@@ -128,10 +115,6 @@ class FrechetStats:
         """Unbiased covariance, float64 ``[d, d]``; a ValueError says so when there is a single sample."""
         return self.scatter / self.freedom
 
-    def update(self, features: Tensor) -> FrechetStats:
-        """Statistics of this set and a further batch ``[N, d]`` together; this object stays as it is."""
-        return self.merge(FrechetStats.from_features(features))
-
     def merge(self, other: FrechetStats) -> FrechetStats:
         """Statistics of the union of two sets (Chan, Golub and LeVeque, 1979).
 
@@ -148,50 +131,6 @@ class FrechetStats:
         step = other.mean - self.mean
         scatter = torch.addr(self.scatter + other.scatter, step, step, alpha=self.n * other.n / n)
         return FrechetStats(n, self.mean + step * (other.n / n), scatter)
-
-    def all_processes(self) -> FrechetStats:
-        """Statistics of the union of all processes' sets, equal in every process (see `gankit.processes`).
-
-        A process without samples takes part with `empty`.
-        """
-        if processes.world_size() == 1:
-            return self
-        counts = processes.gather(torch.tensor([self.n], device=self.mean.device)).tolist()
-        means, scatters = processes.gather(self.mean[None]), processes.gather(self.scatter[None])
-        union, *others = (FrechetStats(*parts) for parts in zip(counts, means, scatters, strict=True))
-        for other in others:
-            union = union.merge(other)
-        return union
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the statistics to an `.npz` file: arrays `n`, `mean` and `scatter`, nothing that runs code.
-
-        Raises:
-            OSError: if it cannot be written; a file that was there is left as it was.
-        """
-        with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
-            np.savez(file, n=self.n, mean=self.mean.cpu().numpy(), scatter=self.scatter.cpu().numpy())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> FrechetStats:
-        """Read what `save` wrote.
-
-        Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if it is damaged or holds something else.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as arrays:  # arrays of an .npz file have checksums
-                n, mean, scatter = (np.asarray(arrays[name]) for name in ("n", "mean", "scatter"))
-        except FileNotFoundError:
-            raise
-        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"{path} is damaged or holds no Frechet statistics") from error
-        fits = n.shape == () and n.dtype.kind == "i" and n >= 0
-        fits = fits and mean.ndim == 1 and scatter.shape == (len(mean), len(mean))
-        if not (fits and mean.dtype == scatter.dtype == np.float64 and np.isfinite(scatter).all()):
-            raise ValueError(f"{path} holds no Frechet statistics: n, mean [d] and scatter [d, d] in float64")
-        return cls(int(n), torch.from_numpy(mean), torch.from_numpy(scatter))
 
     @cached_property
     def cholesky(self) -> Tensor | None:

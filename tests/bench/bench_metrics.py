@@ -8,8 +8,8 @@ What is compared:
 
     frechet      from statistics, d = 2048: `frechet_from_stats` against the matrix square root of early FID programs
                  (scipy's `sqrtm`) and the eigenvalues of the product (torchmetrics' own function); then from features
-    kernel       10,000 samples of each set: `kernel_distance` over all pairs against 100 subsets of 1,000, ours and
-                 torch-fidelity's
+    kernel       10,000 samples of each set: `kernel_distance` over all pairs against torch-fidelity's over 100
+                 subsets of 1,000
     neighbours   10,000 samples of each set, d = 64 and 2048: `prdc` against the package of that name, with peak memory
     large        50,000 samples of each set, d = 2048: time and peak memory of `prdc`
 
@@ -139,7 +139,7 @@ def frechet(repeats: int) -> dict[str, list[Turn]]:
 def kernel(repeats: int) -> dict[str, list[Turn]]:
     from torch_fidelity.metric_kid import kid_features_to_metric
 
-    from gankit.metrics.kernel import kernel_distance, kernel_distance_subsets
+    from gankit.metrics.kernel import kernel_distance
 
     result = {}
     for d in (64, 2048):
@@ -147,7 +147,6 @@ def kernel(repeats: int) -> dict[str, list[Turn]]:
         result[f"10,000 samples, d = {d}"] = in_turns(
             {
                 "ours": lambda x=x, y=y: kernel_distance(x, y),
-                "ours, 100 subsets": lambda x=x, y=y: kernel_distance_subsets(x, y),
                 "torch-fidelity, 100 subsets": lambda x=x, y=y: kid_features_to_metric(
                     x, y, kid_subsets=100, kid_subset_size=1000, verbose=False
                 ),

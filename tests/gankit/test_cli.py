@@ -24,7 +24,7 @@ from torch import Tensor
 import gankit as gk
 from gankit import classifiers, commands, plotting
 from gankit.classifiers.training import PICTURES
-from gankit.metrics import evaluate, evaluate_points, features
+from gankit.metrics import evaluate, features
 from gankit.recipes import Recipe, recipes
 from gankit.training import checkpoints
 
@@ -448,7 +448,7 @@ def test_points_are_measured_by_their_modes_with_the_range_over_seeds(gankit, tm
     assert outcome.status == 0
     scores = json.loads(target.read_text())["scores"]
     run = restored(folder)
-    direct = evaluate_points(gk.sampling.sample(run.G, 400), run.data)
+    direct = evaluate(gk.sampling.sample(run.G, 400), run.data, errors=False, progress=False).values_only()
     assert list(scores) == list(direct)
     for name, value in direct.items():
         assert scores[name] == pytest.approx(value.tolist(), rel=1e-5), name
@@ -461,10 +461,11 @@ def test_points_are_measured_by_their_modes_with_the_range_over_seeds(gankit, tm
 def test_one_gaussian_that_is_missed_altogether_scores_the_bound(gankit, tmp_path):
     """A single mode has no other mode to compare with, and a generator may hit none."""
     data = gk.data.load("gaussian", n=1000)
-    scores = evaluate_points(torch.full((2, 50, 2), 100.0) + torch.randn(2, 50, 2), data)
+    far = torch.full((2, 50, 2), 100.0) + torch.randn(2, 50, 2)
+    scores = evaluate(far, data, errors=False, progress=False).values_only()
     assert scores["D_JS[modes]"].tolist() == [1, 1]
     assert scores["modes_covered"].tolist() == [0, 0]
-    scores = evaluate_points(data.images[:500], data)
+    scores = evaluate(data.images[:500], data, errors=False, progress=False).values_only()
     assert scores["D_JS[modes]"].item() == 0
     assert scores["modes_covered"].item() == 1
 
@@ -537,9 +538,9 @@ def test_the_flags_of_evaluate_choose_metrics_space_and_protocol(gankit, done, q
 
 
 def test_weights_without_their_space_are_refused(gankit, done):
-    for chosen in ([], ["--chosen", "pixels"]):
+    for chosen in ([], ["--features", "pixels"]):
         outcome = gankit("evaluate", done, "-n", 20, "--weights", done / "recipe.json", *chosen)
-        refused(outcome, "--weights", "give --chosen classifier or inception, got --chosen")
+        refused(outcome, "--weights", "give --features classifier or inception, got --features")
 
 
 def test_inception_weights_are_read_or_asked_for(gankit, done, monkeypatch, tmp_path):

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from gankit.data import NAMES, DataError, Dataset, SkippedPictures, archives, cache_root, data_root, load
+from gankit.data import (
+    NAMES,
+    SHAPES,
+    DataError,
+    Dataset,
+    SkippedPictures,
+    archives,
+    cache_root,
+    data_root,
+    load,
+)
 
 # Hypothesis and torch start slowly on a busy machine; a deadline would test the machine.
 relaxed = settings(deadline=None, max_examples=60)
@@ -691,3 +701,13 @@ def test_real_imagenet_sample():
         load("imagenet1k-sample.zip")
     data = load("imagenet1k-sample.zip", size=32, n=100)
     assert (len(data), data.shape, data.n_classes) == (100, (3, 32, 32), 1000)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in SHAPES if name.startswith(("digits", "stacked-digits", "ring", "spiral", "gaussian"))],
+)
+def test_the_shapes_of_named_sets_are_those_of_the_sets(name):
+    data = load(name, n=5)
+    assert SHAPES[name] == (data.shape, data.n_classes)
+    assert set(SHAPES) == set(NAMES)
