@@ -28,7 +28,7 @@ singular covariances, or a complex matrix square root, which fails on some of th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -36,13 +36,13 @@ import torch
 from torch import Tensor
 
 # Rows converted to float64 at a time, so that features of a large set are never copied whole.
-_CHUNK = 8192
+_CHUNK = 1024
 # A covariance whose squared Cholesky pivots span less than this is taken for singular.
 _PIVOT_RATIO = 1e-10
 # Shares of the distance and of the traces; where rounding in eigenvalues may exceed both, they are not used.
 _TOLERANCES = (1e-6, 1e-10)
-# Columns of a triangular factor multiplied at a time, so that its zeros are not.
-_BLOCK = 256
+# Columns of a triangular factor multiplied at a time, so that its zeros are not; a quarter of a smaller matrix.
+_BLOCK, _LEAST_BLOCK = 256, 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,13 +72,15 @@ class FrechetStats:
         Raises:
             ValueError: another shape or type, or features that are not finite.
         """
-        features = _checked(features, "features", 1)
+        return cls._of_checked(_checked(features, "features", 1))
+
+    @classmethod
+    def _of_checked(cls, features: Tensor) -> FrechetStats:
         stats = None
-        for chunk in features.split(_CHUNK):
-            chunk = chunk.to(torch.float64)
-            mean = chunk.mean(0)
-            centred = chunk - mean
-            part = cls(len(chunk), mean, _gram(centred))
+        # A chunk and its copy stay in the cache.
+        for chunk in features.split(max(_CHUNK, features.shape[1])):
+            mean = chunk.mean(0, dtype=torch.float64)
+            part = cls(len(chunk), mean, _gram(chunk.to(torch.float64) - mean))
             stats = part if stats is None else stats.merge(part)
         return stats
 
@@ -191,11 +193,32 @@ class _Set:
     stats: FrechetStats
     fallback: Callable[[], Tensor]
 
+    @property
+    def mean(self) -> Tensor:
+        return self.stats.mean
+
+    @property
+    def trace(self) -> Tensor:
+        """Of the covariance."""
+        return self.stats.scatter.trace() / self.stats.freedom
+
     @cached_property
     def factor(self) -> Tensor:
         """F with ``F^T F`` the covariance."""
         cholesky = self.stats.cholesky
         return self.fallback() if cholesky is None else cholesky.T
+
+
+class _Few:
+    """At most d samples: centred, they are a factor of a covariance that is never multiplied out."""
+
+    stats = None
+
+    def __init__(self, features: Tensor) -> None:
+        features = features.to(torch.float64)
+        self.mean = features.mean(0)
+        self.factor = (features - self.mean) / math.sqrt(len(features) - 1)
+        self.trace = self.factor.square().sum()
 
 
 def _checked(features: Tensor, name: str, least: int) -> Tensor:
@@ -210,26 +233,30 @@ def _checked(features: Tensor, name: str, least: int) -> Tensor:
         )
     if features.shape[-2] < least:
         raise ValueError(f"{name} must hold at least {least} samples, got {features.shape[-2]}")
-    if not bool(features.isfinite().all()):
+    # NaN and infinity reach the ends, at a fraction of the price of looking at each number.
+    if not all(bool(end.isfinite()) for end in features.aminmax()):
         raise ValueError(f"{name} must be finite, got NaN or infinity")
     return features
 
 
-def _prepare(features: Tensor, lead: torch.Size) -> list[_Set]:
+def _prepare(features: Tensor, lead: torch.Size) -> list[_Set | _Few]:
     """Each set ``[N, d]`` with its statistics, repeated along broadcast leading dimensions."""
     prepared = []
     for one in features.reshape(-1, *features.shape[-2:]):
-        stats = FrechetStats.from_features(one)
+        if one.shape[0] <= one.shape[1]:
+            prepared.append(_Few(one))
+            continue
+        stats = FrechetStats._of_checked(one)
         prepared.append(_Set(stats, partial(_feature_factor, one, stats)))
     index = torch.arange(len(prepared)).reshape(features.shape[:-2]).expand(lead)
     return [prepared[i] for i in index.flatten().tolist()]
 
 
 def _feature_factor(features: Tensor, stats: FrechetStats) -> Tensor:
-    """F with ``F^T F`` the covariance and at most d rows, from the features themselves."""
+    """F with ``F^T F`` the covariance and d rows, from more than d features themselves."""
     centred = (features.to(torch.float64) - stats.mean) / math.sqrt(stats.n - 1)
-    # Of a tall factor the R of its QR decomposition serves as well, and is square.
-    return torch.linalg.qr(centred, mode="r").R if len(centred) > centred.shape[1] else centred
+    # The R of a QR decomposition serves as well as all of them, and is square.
+    return torch.linalg.qr(centred, mode="r").R
 
 
 def _eigen_factor(cov: Tensor) -> Tensor:
@@ -240,20 +267,42 @@ def _eigen_factor(cov: Tensor) -> Tensor:
     return torch.where(values > floor, values, 0).sqrt()[:, None] * vectors.T
 
 
-def _combine(a: _Set, b: _Set) -> Tensor:
-    traces = sum(x.stats.scatter.trace() / x.stats.freedom for x in (a, b))
-    known = (a.stats.mean - b.stats.mean).square().sum() + traces
-    cholesky = b.stats.cholesky
+def _combine(a: _Set | _Few, b: _Set | _Few) -> Tensor:
+    traces = a.trace + b.trace
+    known = (a.mean - b.mean).square().sum() + traces
     # A set of few samples has a singular covariance, so that eigenvalues would not do.
-    if cholesky is not None and a.stats.n > len(a.stats.mean):
-        trace, error = _by_eigenvalues(a.stats, cholesky)
-        distance = known - 2 * trace
-        of_distance, of_traces = _TOLERANCES
-        if bool(2 * error <= torch.maximum(of_distance * distance, of_traces * traces)):
-            return distance.clamp_min(0)
+    if a.stats is not None and b.stats is not None and min(a.stats.n, b.stats.n) > len(a.mean):
+        for first, second, dropped in _easy_forms(a.stats, b.stats, traces):
+            trace, error = _by_eigenvalues(first, second.cholesky)
+            distance = known - 2 * trace
+            of_distance, of_traces = _TOLERANCES
+            if bool(2 * error + dropped <= torch.maximum(of_distance * distance, of_traces * traces)):
+                return distance.clamp_min(0)
     trace = torch.linalg.svdvals(a.factor @ b.factor.T).sum()
     # Rounding may leave -1e-16 of the traces; the clamp keeps NaN.
     return (known - 2 * trace).clamp_min(0)
+
+
+def _easy_forms(
+    a: FrechetStats, b: FrechetStats, traces: Tensor
+) -> Iterator[tuple[FrechetStats, FrechetStats, Tensor | float]]:
+    """Statistics of which the second covariance has a Cholesky factor, and what the distance may differ by.
+
+    The sets themselves; or, if neither varies beyond a common subspace, both within it. With centred features
+    ``X_i = Y_i Q^T + Z_i``, where ``Z_i Q = 0``, ``X_1 X_2^T`` is ``Y_1 Y_2^T + Z_1 Z_2^T``, and the nuclear norm of
+    the last is at most the mean of the variances left out.
+    """
+    if b.cholesky is not None:
+        yield a, b, 0.0
+        return
+    values, axes = torch.linalg.eigh(a.cov + b.cov)
+    left_out = values.clamp_min(0).cumsum(0)
+    rank = int((left_out > _TOLERANCES[1] / 4 * traces).sum())
+    if rank < len(values):
+        q, dropped = axes[:, -rank:], left_out[-rank - 1]
+        first, second = (FrechetStats(s.n, q.T @ s.mean, q.T @ s.scatter @ q) for s in (a, b))
+        if second.cholesky is not None:
+            yield first, second, dropped
 
 
 def _by_eigenvalues(stats: FrechetStats, cholesky: Tensor) -> tuple[Tensor, Tensor]:
@@ -279,6 +328,7 @@ def _congruence(factor: Tensor, cov: Tensor) -> Tensor:
 def _gram(x: Tensor) -> Tensor:
     """``x^T x``, of which only the upper triangle is multiplied out."""
     product = x.new_zeros(x.shape[1], x.shape[1])
-    for j in range(0, x.shape[1], _BLOCK):
-        torch.mm(x[:, j : j + _BLOCK].T, x[:, j:], out=product[j : j + _BLOCK, j:])
+    block = min(_BLOCK, max(_LEAST_BLOCK, x.shape[1] // 4))
+    for j in range(0, x.shape[1], block):
+        torch.mm(x[:, j : j + block].T, x[:, j:], out=product[j : j + block, j:])
     return product.triu_() + product.triu(1).T
