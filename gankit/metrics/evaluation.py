@@ -10,13 +10,19 @@ return the scores of the whole. Shares are whole batches, so each batch is compu
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import hashlib
 import math
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -24,6 +30,7 @@ from tqdm.auto import tqdm
 from gankit import processes
 from gankit.classifiers.prediction import most_probable
 from gankit.data import Dataset
+from gankit.files import replacing
 from gankit.metrics.features import FeatureSpace, of_classifier, pixels
 from gankit.metrics.measures import METRICS, Case, Metric, Observed
 from gankit.metrics.protocol import Protocol, Score, Scores
@@ -61,6 +68,7 @@ def reference(
     batch_size: int = 256,
     device: torch.device | str | None = None,
     progress: bool = True,
+    cache: Path | None = None,
 ) -> Reference:
     """Features of real images, to be given to several `evaluate`s in place of the data.
 
@@ -71,9 +79,21 @@ def reference(
         n: at most so many of them, a random choice that is the same every time.
         split, batch_size, progress: as for `evaluate`.
         device: where to compute; None stays where the data are.
+        cache: a folder where features of a network are kept, by a digest of the images, the labels and the network,
+            and found again. A file there that is damaged, or cannot be written, costs the time alone.
     """
     chosen = _reference(data, features, n, split)
-    return _observe_reference(chosen, batch_size, torch.device(device or data.device), progress)
+    device = torch.device(device or data.device)
+    if cache is None or chosen.space.net is None:  # pixels are their own features
+        return _observe_reference(chosen, batch_size, device, progress)
+    path = cache / f"{_digest(chosen)}.npz"
+    if (kept := _read_observed(path, device)) is not None:
+        return dataclasses.replace(chosen, observed=kept.to(device))
+    chosen = _observe_reference(chosen, batch_size, device, progress)
+    if processes.rank() == 0:
+        with contextlib.suppress(OSError), replacing(path) as temporary, open(temporary, "wb") as f:
+            np.savez(f, features=chosen.observed.features.cpu(), labels=chosen.observed.labels.cpu())
+    return chosen
 
 
 @torch.no_grad()
@@ -240,6 +260,28 @@ def _observe_reference(chosen: Reference, batch_size: int, device: torch.device,
 
     observed = _observe(batches, chosen.space, {"features", "labels"}, data, len(data), batch_size, progress)
     return dataclasses.replace(chosen, observed=observed)
+
+
+def _digest(chosen: Reference) -> str:
+    """What the features of a reference depend on, as a name: its images (and so their number) and the space."""
+    data, space = chosen.data, chosen.space
+    weights = [*space.net.parameters(), *space.net.buffers()]
+    tensors = (data.images, data.labels, *weights)
+    about = repr(
+        (space.name, space.rule, data.shape, data.levels, chosen.split, [str(x.dtype) for x in weights])
+    )
+    return hashlib.sha256((about + processes.checksum(tensors)).encode()).hexdigest()[:32]
+
+
+def _read_observed(path: Path, device: torch.device) -> Observed | None:
+    """Features and labels that were kept; None where one process finds none, or no whole ones."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:  # arrays of an .npz file have checksums
+            kept = Observed(**{name: torch.from_numpy(arrays[name]) for name in ("features", "labels")})
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error):
+        kept = None
+    everywhere = processes.gather(torch.tensor([kept is not None], device=device).float())
+    return kept if bool(everywhere.all()) else None
 
 
 def _batches(

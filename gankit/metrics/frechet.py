@@ -32,6 +32,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,8 +42,8 @@ _CHUNK = 1024
 _PIVOT_RATIO = 1e-10
 # Shares of the distance and of the traces; where rounding in eigenvalues may exceed both, they are not used.
 _TOLERANCES = (1e-6, 1e-10)
-# Columns of a triangular factor multiplied at a time, so that its zeros are not; a quarter of a smaller matrix.
-_BLOCK, _LEAST_BLOCK = 256, 64
+# Columns of a triangular factor multiplied at a time, so that its zeros are not.
+_BLOCK = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +80,9 @@ class FrechetStats:
         stats = None
         # A chunk and its copy stay in the cache.
         for chunk in features.split(max(_CHUNK, features.shape[1])):
-            mean = chunk.mean(0, dtype=torch.float64)
-            part = cls(len(chunk), mean, _gram(chunk.to(torch.float64) - mean))
+            chunk = chunk.to(torch.float64, copy=True)
+            mean = chunk.mean(0)
+            part = cls(len(chunk), mean, _gram(chunk.sub_(mean)))
             stats = part if stats is None else stats.merge(part)
         return stats
 
@@ -326,9 +328,9 @@ def _congruence(factor: Tensor, cov: Tensor) -> Tensor:
 
 
 def _gram(x: Tensor) -> Tensor:
-    """``x^T x``, of which only the upper triangle is multiplied out."""
-    product = x.new_zeros(x.shape[1], x.shape[1])
-    block = min(_BLOCK, max(_LEAST_BLOCK, x.shape[1] // 4))
-    for j in range(0, x.shape[1], block):
-        torch.mm(x[:, j : j + block].T, x[:, j:], out=product[j : j + block, j:])
-    return product.triu_() + product.triu(1).T
+    """``x^T x``, exactly symmetric."""
+    if x.device.type == "cpu":
+        # NumPy knows the product of a matrix with its own transpose, and has BLAS form half of it.
+        return torch.from_numpy(np.dot(x.numpy().T, x.numpy()))
+    product = x.T @ x
+    return product.triu() + product.triu(1).T

@@ -302,3 +302,41 @@ def test_a_reference_is_factorised_once(monkeypatch):
 def test_errors_name_the_argument_and_what_came(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@relaxed
+@given(seeds, st.integers(1, 8), st.integers(2, 14), st.integers(20, 60), st.booleans())
+def test_sets_that_vary_in_few_dimensions_have_the_distance_within_these(seed, rank, more, n, as_float32):
+    """Moved into a larger space by a rotation, sets keep their distance; there, both covariances are singular."""
+    generator = torch.Generator().manual_seed(seed)
+    small = [torch.randn(n, rank, generator=generator, dtype=torch.float64) * (1 + i) + i for i in range(2)]
+    axes = torch.linalg.qr(torch.randn(rank + more, rank + more, generator=generator, dtype=torch.float64)).Q
+    large = [x @ axes[:rank] + axes[-1] for x in small]
+    if as_float32:
+        large = [x.float() for x in large]
+    expected = frechet_distance(*small).item()
+    assert frechet_distance(*large).item() == pytest.approx(expected, rel=1e-4 if as_float32 else 1e-9)
+
+
+def test_singular_sets_need_no_decomposition_of_their_features(monkeypatch):
+    """Rank 64 of 256, as float32 rounds it: eigenvalues in the common subspace agree with singular values."""
+    axes = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
+    a, b = (normal(900, 64, seed=seed).float() @ axes * scale for seed, scale in ((30, 1.0), (31, 0.98)))
+    factors = [frechet._feature_factor(x, FrechetStats.from_features(x)) for x in (a, b)]
+    traces = sum(x.double().var(0).sum() for x in (a, b))
+    mean = (a.double().mean(0) - b.double().mean(0)).square().sum()
+    slow = mean + traces - 2 * torch.linalg.svdvals(factors[0] @ factors[1].T).sum()
+
+    def fail(*_):
+        raise AssertionError("a decomposition of all features")
+
+    monkeypatch.setattr(frechet, "_feature_factor", fail)
+    # Either within 1e-10 of the traces.
+    assert frechet_distance(a, b).item() == pytest.approx(slow.item(), abs=2e-10 * traces.item())
+
+
+def test_few_samples_of_many_features_multiply_out_no_covariance(monkeypatch):
+    a, b = normal(30, 200, seed=32), 1.3 * normal(20, 200, seed=33) + 0.1
+    expected = by_sqrtm(a, b)
+    monkeypatch.setattr(frechet, "_gram", lambda x: 1 / 0)
+    assert frechet_distance(a, b).item() == pytest.approx(expected, rel=1e-6)
