@@ -16,6 +16,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
+import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -54,10 +57,28 @@ def joined(device: str | torch.device = "cpu") -> Iterator[None]:
         store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     backend = "nccl" if torch.device(device).type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=number, world_size=size)
+    end_with_parent()
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def end_with_parent(every: float = 1.0) -> None:
+    """Stop this process, by SIGTERM, when the one that started it is gone: an agent of torchrun that was killed leaves
+    workers that nobody waits for.
+
+    Args:
+        every: seconds between two looks.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(every)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def rank() -> int:

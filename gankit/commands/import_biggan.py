@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from gankit.commands import flags, runs
+from gankit.commands import flags
+from gankit.files import write_json
 from gankit.models import biggan_weights
 from gankit.models.biggan import HierarchicalGenerator
 from gankit.recipes import Recipe, recipes
@@ -63,7 +64,7 @@ def import_biggan(arguments: argparse.Namespace) -> None:
     run.steps = arguments.step or (PUBLIC if recipe.size == 128 else recipe.steps)
     target = checkpoints.path_of(arguments.out, run.steps)
     run.save(target)
-    runs.write_json(arguments.out / "recipe.json", run.recipe)
+    write_json(arguments.out / "recipe.json", run.recipe)
     shortfall = biggan_weights.sigma_shortfall(teacher)
     print(f"{average}: {_size(teacher)} weights, {teacher.n_classes:,} classes at {teacher.shape[-1]} pixels")
     print(

@@ -21,7 +21,7 @@ def add(commands: flags.Commands) -> None:
         description="Decode a folder, a .zip file, an lmdb folder of LSUN or a torchvision set once, into one "
         "memory-mapped array that `--data DST` reads. Killed and started again, it goes on where it was and ends with "
         "the same bytes. "
-        f"Pictures are brought to --size by a {packs.RULE}.",
+        f"Pictures are brought to --size by {packs.RULE}.",
     )
     command.add_argument(
         "source", metavar="SRC", help="folder or .zip of class folders, lmdb folder, or name of a data set"
@@ -63,6 +63,8 @@ def pack(arguments: argparse.Namespace) -> None:
         source = pack_writer.from_dataset(loaded, size=size, split=split)
     else:
         path = data.find(arguments.source, arguments.root)
+        if arguments.target.resolve() == path.resolve():
+            raise ValueError(f"DST must be a new folder, and {arguments.target} is SRC: give another name")
         if lsun.is_lmdb(path):
             if split is not None:
                 raise ValueError(

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-from pathlib import Path
-from typing import Any
 
 import torch
 
 from gankit.device import pick_device
-from gankit.files import replacing
 from gankit.models.sampling import Sampler, standing_statistics
 from gankit.recipes import open_run
 from gankit.training import Trainer
@@ -56,9 +52,3 @@ def sampler(run: Trainer, arguments: argparse.Namespace) -> Sampler:
     if arguments.standing is not None:
         network = standing_statistics(network, batches=arguments.standing, truncation=arguments.truncation)
     return Sampler(network, arguments.sample_seed, truncation=arguments.truncation)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file under a temporary name, then rename it."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n")

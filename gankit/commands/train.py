@@ -11,8 +11,7 @@ from gankit.commands import flags, runs, spaces
 from gankit.recipes import opening, recipes
 from gankit.training import Trainer, checkpoints
 
-DISTANCES = ("fd", "kd", "intra_fd", "class_divergence", "mode_divergence", "mode_kl", "stacked_kl")
-"""The metrics of which less is better."""
+DISTANCES = tuple(name for name, metric in metrics.METRICS.items() if metric.less_is_better)
 
 
 def add(commands: flags.Commands) -> None:
@@ -119,8 +118,6 @@ def train(arguments: argparse.Namespace) -> None:
         if left <= 0:
             say(f"{out}: the run is already at step {run.steps:,}; give a larger --steps to go on")
             return
-        if processes.rank() == 0:
-            runs.write_json(out / "recipe.json", run.recipe)
         watched = {} if arguments.best is None else _watched(run, arguments)
         run.fit(
             left,
@@ -158,5 +155,5 @@ def _watched(run: Trainer, arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "callback": metrics.watch(known, [arguments.best], n=arguments.best_n),
         "callback_every": arguments.best_every,
-        "best": space.title(metric.title) if metric.titled_by_space else metric.title,
+        "best": metric.title_in(space),
     }

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
+import warnings
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from tqdm import tqdm
 
 
@@ -25,9 +27,26 @@ class DataError(ValueError):
     """Data that is missing, damaged or asked for wrongly; the message is one sentence that says why."""
 
 
-IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
+class SkippedPictures(UserWarning):
+    """Some pictures of a folder or archive cannot be decoded; the message counts and names them."""
+
+
+READ_SUFFIXES = frozenset(
+    {
+        ".apng", ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx", ".mpo",
+        ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".tga", ".tif", ".tiff", ".webp",
+    }
+)  # fmt: skip
+"""What a picture's name ends with that Pillow reads; those of recent formats not in every build of it."""
+IMAGE_SUFFIXES = READ_SUFFIXES | {
+    ".arw", ".cr2", ".cr3", ".dng", ".exr", ".hdr", ".heic", ".heif", ".jxl", ".nef", ".orf", ".psd", ".raf", ".rw2",
+    ".svg",
+}  # fmt: skip
+"""What any picture's name ends with: those that cannot be read are skipped by name, and not without a word."""
+MAX_BYTES = 2**28
+"""The longest file that is taken for a picture; a small archive can promise any length."""
+LISTED = 10
+"""How many of the skipped pictures are named in a warning."""
 LMDB = "data.mdb"
 """The file of an lmdb database, which lies in a folder of its own (`gankit.data.lsun`)."""
 SPLIT_FOLDERS = frozenset({"train", "test", "val", "valid", "validation"})
@@ -40,9 +59,10 @@ def read_images(
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Decode every image of a folder or a zip file.
 
-    Images are grey (one channel) when all files are, and RGB otherwise; an alpha channel is dropped. Hidden
-    files, ``__MACOSX``, members whose path leaves the archive and files that are not images (by their suffix)
-    are ignored. Images come in the order of their sorted paths.
+    Images are grey (one channel) when all files are, and RGB otherwise; an alpha channel is dropped, and a rotation
+    that EXIF asks for is made. Hidden files, ``__MACOSX``, members whose path leaves the archive and files that are
+    not images (by their suffix) are ignored. Images that cannot be decoded are skipped, as `gankit pack` skips them,
+    and a `SkippedPictures` warning counts and names them. Images come in the order of their sorted paths.
 
     Args:
         path: a folder, or a ``.zip`` file.
@@ -55,8 +75,8 @@ def read_images(
         images uint8 ``[N, C, H, W]``, labels int64 ``[N]``, and the class names in sorted order.
 
     Raises:
-        DataError: the path is neither a folder nor a readable zip file, it holds no image (of that split), an
-            image cannot be decoded (the message names it), or sizes differ and `size` is None.
+        DataError: the path is neither a folder nor a readable zip file, it holds no image (of that split), none
+            can be decoded, or sizes differ and `size` is None.
     """
     path = Path(path)
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
@@ -68,28 +88,45 @@ def read_images(
 
     decoder = Decoder(path, size)
     decoded: list[np.ndarray] = []
+    kept, skipped = [], []
     # PIL releases the interpreter lock while it decodes, so threads are enough.
     pool = ThreadPoolExecutor()
     try:
-        jobs = pool.map(decoder, members)
+        jobs = pool.map(decoder.attempt, members)
         bar = tqdm(jobs, total=len(members), desc=path.name, unit="image", disable=None, delay=2)
-        for member, image in zip(members, bar, strict=True):
+        for index, image in enumerate(bar):
+            if isinstance(image, DataError):
+                skipped.append(reason(image))
+                continue
             decoded.append(image)
+            kept.append(index)
             if image.shape[1:] != decoded[0].shape[1:]:
                 raise DataError(
-                    f"{path} holds images of several sizes ({members[0]} is {in_words(decoded[0])}, {member} is "
-                    f"{in_words(image)}): give size= to crop and resize them to one"
+                    f"{path} holds images of several sizes ({members[kept[0]]} is {in_words(decoded[0])}, "
+                    f"{members[index]} is {in_words(image)}): give size= to crop and resize them to one"
                 )
     finally:
         pool.shutdown(cancel_futures=True)  # after an error, nothing more is decoded
         decoder.close()
+    if not decoded:
+        raise DataError(f"{path}: not one of {len(members):,} pictures can be decoded ({skipped[0]})")
+    if skipped:
+        lines = [f"{path}: {len(skipped):,} of {len(members):,} pictures were skipped", *skipped[:LISTED]]
+        if len(skipped) > LISTED:
+            lines.append(f"and {len(skipped) - LISTED:,} more")
+        warnings.warn("\n  ".join(lines), SkippedPictures, stacklevel=2)
 
     channels = max(image.shape[0] for image in decoded)
     images = np.empty((len(decoded), channels, *decoded[0].shape[1:]), dtype=np.uint8)
     for index, image in enumerate(decoded):
         images[index] = image  # a grey image among RGB ones is repeated over the channels
         decoded[index] = None  # frees it: the array and the list are never both whole
-    return images, labels, classes
+    return images, labels[kept], classes
+
+
+def reason(error: DataError) -> str:
+    """What `Decoder` says of a picture, without the path of the folder, which differs between machines."""
+    return str(error).partition(": ")[2]
 
 
 def list_files(path: Path) -> list[str]:
@@ -107,8 +144,7 @@ def list_files(path: Path) -> list[str]:
 def fingerprint(path: Path, members: Sequence[str]) -> str:
     """A digest of the members' names, sizes and dates (in a zip file, checksums): it changes when a file does."""
     if path.is_dir():
-        about = ((path / member).stat() for member in members)
-        stamps = ((stat.st_size, stat.st_mtime_ns) for stat in about)
+        stamps = (_stamp(path / member) for member in members)
     else:
         with _open_zip(path) as archive:
             infos = {info.filename: (info.file_size, info.CRC) for info in archive.infolist()}
@@ -117,6 +153,15 @@ def fingerprint(path: Path, members: Sequence[str]) -> str:
     for member, stamp in zip(members, stamps, strict=True):
         digest.update(repr((member, *stamp)).encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Size and date; of a link that leads nowhere, two numbers that no file has."""
+    try:
+        about = path.stat()
+    except OSError:
+        return -1, -1
+    return about.st_size, about.st_mtime_ns
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
@@ -147,7 +192,11 @@ def _is_image(member: str) -> bool:
     safe = not member.startswith("/") and not any(
         part.startswith(".") or part == "__MACOSX" for part in parts
     )
-    return safe and PurePosixPath(member).suffix.lower() in IMAGE_SUFFIXES
+    return safe and _suffix(member) in IMAGE_SUFFIXES
+
+
+def _suffix(member: str) -> str:
+    return PurePosixPath(member).suffix.lower()
 
 
 def class_of(path: Path, member: str) -> str:
@@ -172,7 +221,7 @@ def select(path: Path, members: Sequence[str], split: str | None, *, labelled: b
     if not images:
         if databases := sorted(member for member in members if PurePosixPath(member).name == LMDB):
             raise DataError(_is_lmdb_in_words(path, PurePosixPath(databases[0]).parent))
-        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+        kinds = ", ".join(sorted(READ_SUFFIXES))
         raise DataError(f"{path} holds no image: expected class folders of files that end in {kinds}")
     # The last folder is the class, so a split is named by one of the folders above it.
     above = {member: PurePosixPath(member).parts[:-2] for member in images}
@@ -223,6 +272,10 @@ class _Folder:
         self.path = path
 
     def read(self, member: str) -> bytes:
+        about = (self.path / member).stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise DataError(f"{self.path}: {member} is no regular file")
+        _check_length(self.path, member, about.st_size)
         return (self.path / member).read_bytes()
 
     def close(self) -> None:
@@ -237,10 +290,21 @@ class _Zip:
         return _Zip, (self.path,)
 
     def read(self, member: str) -> bytes:
-        return self._archive.read(member)
+        info = self._archive.getinfo(member)
+        # What zipfile unpacks ends at the length that the archive states, so a stated length is a limit.
+        _check_length(self.path, member, info.file_size)
+        return self._archive.read(info)
 
     def close(self) -> None:
         self._archive.close()
+
+
+def _check_length(path: Path, member: str, n: int) -> None:
+    if n > MAX_BYTES:
+        raise DataError(
+            f"{path}: {member} has {tqdm.format_sizeof(n, 'B')}, and a picture may have "
+            f"{tqdm.format_sizeof(MAX_BYTES, 'B')} at most"
+        )
 
 
 class Decoder:
@@ -267,23 +331,34 @@ class Decoder:
         try:
             with self._open(member) as image:
                 mode = image.mode
+                if _orientation(image) != 1:
+                    image = ImageOps.exif_transpose(image)
                 if mode in _GREY_MODES | _COLOUR_MODES:
                     image = image.convert("L" if mode in _GREY_MODES else "RGB")
                     pixels = np.asarray(image if self.size is None else resize(image, self.size))
                     return (
                         pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
                     )
+        except DataError:
+            raise
         except Exception as error:  # decoders and archives raise a dozen unrelated types on damaged bytes
-            reason = str(error).partition(" <_io")[
-                0
-            ]  # PIL names the buffer, whose address differs every time
+            # PIL names the buffer, whose address differs every time, and the system the whole path.
+            about = getattr(error, "strerror", None) or str(error).partition(" <_io")[0]
+            remedy = "" if _suffix(member) in READ_SUFFIXES else "; save it as .png or .jpg"
             raise DataError(
-                f"{self.path}: cannot decode {member} ({type(error).__name__}: {reason})"
+                f"{self.path}: cannot decode {member} ({type(error).__name__}: {about}){remedy}"
             ) from error
         # 16-bit and float files: PIL's conversion would clip them at 255 without a word.
         raise DataError(
             f"{self.path}: {member} has pixels of mode {mode!r}; convert it to 8 bits per channel"
         )
+
+    def attempt(self, member: str) -> np.ndarray | DataError:
+        """The same, with the error given back instead of raised."""
+        try:
+            return self(member)
+        except DataError as error:
+            return error
 
     def is_grey(self, member: str) -> bool:
         """Whether an image has one channel, by its header alone; True where there is none to be read."""
@@ -299,6 +374,14 @@ class Decoder:
 
     def _open(self, member: str) -> Image.Image:
         return Image.open(io.BytesIO(self._files.read(member)))
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the camera was held, 1 for upright; 1 also where EXIF is damaged, as viewers have it."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # of damaged EXIF, as many types as of damaged pictures
+        return 1
 
 
 def resize(image: Image.Image, size: int) -> Image.Image:

@@ -50,6 +50,11 @@ class Dataset:
                 "images must be uint8 [N, C, H, W] or float32 [N, d], "
                 f"got {images.dtype} of shape {list(images.shape)}"
             )
+        if images.ndim == 4 and images.shape[3] <= 4 < images.shape[1]:
+            raise DataError(
+                f"images must be [N, C, H, W], and shape {list(images.shape)} looks like [N, H, W, C]: "
+                "give images.permute(0, 3, 1, 2)"
+            )
         if len(images) == 0:
             raise DataError(f"dataset {self.name!r} holds no sample")
         if labels.dtype != torch.int64 or labels.shape != images.shape[:1] or labels.device != images.device:

@@ -51,7 +51,7 @@ def from_lmdb(path: Path, *, size: int | None = None, progress: bool = True) -> 
 
     Raises:
         DataError: the package `lmdb` is missing, there is no database, it is damaged or empty, or `size` is None and
-            the first picture cannot be decoded.
+            no picture can be decoded.
     """
     name = path.absolute().name
     members, fingerprint = _list(path, progress)

@@ -150,7 +150,6 @@ _TORCHVISION = {
     "cifar10": ("CIFAR10", "cifar-10-batches-py"),
 }
 NAMES = ("digits", *_TORCHVISION, *_STACKED, *_MIXTURES)
-
 SHAPES: dict[str, tuple[tuple[int, ...], int]] = {
     "digits": ((1, 8, 8), 10),
     "stacked-digits": ((3, 8, 8), 1000),

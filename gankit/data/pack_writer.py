@@ -83,7 +83,7 @@ def from_files(
         labelled: False if folders are no classes: all pictures are then of one class.
 
     Raises:
-        DataError: there are no pictures, or `size` is None and the first one cannot be decoded.
+        DataError: there are no pictures, or `size` is None and none can be decoded.
     """
     members = archives.select(path, archives.list_files(path), split, labelled=labelled)
     names = [archives.class_of(path, member) if labelled else path.stem for member in members]
@@ -107,12 +107,18 @@ def common_shape(decode: archives.Decoder, members: Sequence[str]) -> tuple[int,
     """``(C, H, W)`` of pictures that are cropped and resized to one size, or else all have that of the first one.
 
     Raises:
-        DataError: they keep their size, and the first one cannot be decoded.
+        DataError: they keep their size, and none can be decoded.
     """
     # Grey only if all pictures are, so this ends at the first one in colour.
     channels = 1 if all(map(decode.is_grey, members)) else 3
-    height, width = decode(members[0]).shape[1:] if decode.size is None else (decode.size, decode.size)
-    return channels, height, width
+    if decode.size is not None:
+        return channels, decode.size, decode.size
+    attempts = map(decode.attempt, members)
+    first = next((picture for picture in attempts if not isinstance(picture, DataError)), None)
+    if first is None:
+        why = archives.reason(decode.attempt(members[0]))
+        raise DataError(f"{decode.path}: not one of {len(members):,} pictures can be decoded ({why})")
+    return channels, *first.shape[1:]
 
 
 def from_dataset(data: Dataset, *, size: int | None = None, split: str | None = None) -> Source:
@@ -313,8 +319,9 @@ def _already_there(source: Source, target: Path) -> Header:
         if theirs == (source.name, source.split, source.size, source.classes, len(source.members)):
             return header
         about = f"a pack of {header.source} (split {header.split}, size {header.size})"
-        raise DataError(f"{target} is {about}: remove it, or give another name")
-    raise DataError(f"{target} exists and is no pack: remove it, or give another name")
+        raise DataError(f"{target} is {about}: remove that pack, or give another name")
+    # It may hold originals, so that nobody is told to remove it.
+    raise DataError(f"{target} exists and is no pack: give another name")
 
 
 @contextlib.contextmanager
@@ -337,8 +344,9 @@ def _check_space(job: _Job) -> None:
     free = shutil.disk_usage(job.partial).free
     written = getattr(job.images.stat(), "st_blocks", 0) * 512  # of a sparse file, only what it holds
     if (needed := job.n * job.row - written) > free:
+        have, need = (tqdm.format_sizeof(n, "B") for n in (free, needed))
         raise DataError(
-            f"{job.partial.parent} has {free / 1e9:.1f} GB free, and the pack needs {needed / 1e9:.1f} GB more"
+            f"{job.partial.parent} has {have} free, and the pack needs {need} more: {needed - free:,} bytes too few"
         )
 
 
@@ -417,9 +425,7 @@ def _write_block(
         except DataError as error:
             if strict:
                 raise
-            skipped[start + i] = str(error).partition(": ")[
-                2
-            ]  # without the path, which differs between machines
+            skipped[start + i] = archives.reason(error)
             continue
         if picture.shape[1:] != shape[1:]:
             raise DataError(

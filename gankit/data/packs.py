@@ -31,8 +31,10 @@ from gankit.data.archives import DataError
 from gankit.data.dataset import MappedDataset
 
 FORMAT = "gankit pack 1"
-RULE = "centre crop to a square of the short side, then Lanczos resampling (antialiased)"
-AS_THEY_ARE = "as they are"
+RULE = (
+    "rotation as EXIF says, centre crop to a square of the short side, then Lanczos resampling (antialiased)"
+)
+AS_THEY_ARE = "as they are, rotated as EXIF says"
 BLOCK = 256
 """Pictures that share a checksum."""
 

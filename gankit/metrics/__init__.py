@@ -36,21 +36,18 @@ from gankit.metrics.evaluation import (
     choose,
     evaluate,
     evaluate_classes,
-    evaluate_points,
     reference,
 )
 from gankit.metrics.features import FeatureSpace
 from gankit.metrics.frechet import FrechetStats, frechet_distance, frechet_from_stats
-from gankit.metrics.kernel import kernel_distance, kernel_distance_error, kernel_distance_subsets
+from gankit.metrics.kernel import kernel_distance, kernel_distance_error
 from gankit.metrics.measures import METRICS, Metric
 from gankit.metrics.modes import (
     class_divergence,
     class_kl,
     classes_covered,
     intra_class,
-    mode_coverage,
     modes_covered,
-    stacked_modes,
 )
 from gankit.metrics.monitoring import watch
 from gankit.metrics.neighbours import density_coverage, prdc, precision_recall
@@ -77,7 +74,6 @@ __all__ = [
     "entropies",
     "evaluate",
     "evaluate_classes",
-    "evaluate_points",
     "features",
     "frechet",
     "frechet_distance",
@@ -87,11 +83,9 @@ __all__ = [
     "kernel",
     "kernel_distance",
     "kernel_distance_error",
-    "kernel_distance_subsets",
     "load_lpips",
     "measures",
     "mixed_table",
-    "mode_coverage",
     "modes",
     "modes_covered",
     "ms_ssim",
@@ -104,7 +98,6 @@ __all__ = [
     "protocol",
     "reference",
     "similarity",
-    "stacked_modes",
     "table",
     "uncertainty",
     "watch",

@@ -19,6 +19,8 @@ from torch import Tensor
 
 # How far the sum of a row may be from one: a softmax in half precision is good to about this.
 _SLACK = 1e-2
+# Entries that are worked on at a time, and the least number above 0.
+_CHUNK, _TINY = 2**16, torch.finfo(torch.float64).tiny
 
 
 class InceptionScore(NamedTuple):
@@ -53,8 +55,8 @@ def inception_score(probabilities: Tensor, *, splits: int = 10, seed: int | None
         ValueError: another shape or type, fewer than two samples in a part, or rows that are no distributions
             (NaN, negative, or with another sum than 1, as logits have).
     """
-    p = _rows(probabilities)
-    n = p.shape[-2]
+    _check_shape(probabilities)
+    p, n = probabilities, probabilities.shape[-2]
     if splits < 1 or n < 2 * splits:
         raise ValueError(f"splits must be 1..N/2, two samples in each part, got splits={splits} with N={n}")
     if seed is not None:
@@ -66,26 +68,38 @@ def inception_score(probabilities: Tensor, *, splits: int = 10, seed: int | None
 
 
 def _score(p: Tensor) -> Tensor:
-    # x log x is 0 at 0 for xlogy: a class that no image belongs to costs nothing. As p * log(p) it is NaN.
-    information = _entropy(p.mean(-2)) - _entropy(p).mean(-1)
-    return information.exp().clamp(1, p.shape[-1])
+    """The score of one part, from chunks of rows that stay in the cache."""
+    total, entropies = 0, 0
+    for rows in p.split(max(1, _CHUNK // (p.shape[-1] * p.shape[:-2].numel())), dim=-2):
+        rows = _distributions(rows)
+        total = total + rows.sum(-2)
+        entropies = entropies + _entropy(rows).sum(-1)
+    n = p.shape[-2]
+    return (_entropy(total / n) - entropies / n).exp().clamp(1, p.shape[-1])
 
 
 def _entropy(p: Tensor) -> Tensor:
-    return -torch.xlogy(p, p).sum(-1)
+    # p log p is 0 at 0: a class that no image belongs to costs nothing. With the logarithm of 0 it were NaN.
+    return -torch.einsum("...c,...c->...", p, p.clamp_min(_TINY).log_())
 
 
-def _rows(probabilities: Tensor) -> Tensor:
+def _check_shape(probabilities: Tensor) -> None:
     if probabilities.ndim < 2 or probabilities.numel() == 0 or not probabilities.is_floating_point():
         raise ValueError(
             "probabilities must be floating point [..., N, C], "
             f"got {probabilities.dtype} of shape {list(probabilities.shape)}"
         )
-    p = probabilities.to(torch.float64)
+
+
+def _distributions(rows: Tensor) -> Tensor:
+    """Rows divided by their sums, float64, after a check that they are distributions."""
+    p = rows.to(torch.float64, copy=True)
     total = p.sum(-1, keepdim=True)
-    if not bool((p >= 0).all()) or not bool(((total - 1).abs() <= _SLACK).all()):
+    least, (low, high) = p.min(), total.aminmax()
+    # Written so that NaN, which passes no comparison, is refused.
+    if not bool((least >= 0) & (low >= 1 - _SLACK) & (high <= 1 + _SLACK)):
         raise ValueError(
             "probabilities must not be negative and sum to 1 in each row (the softmax of logits), "
-            f"got {p.min():.4g} to {p.max():.4g} with sums {total.min():.4g} to {total.max():.4g}"
+            f"got {least:.4g} to {p.max():.4g} with sums {low:.4g} to {high:.4g}"
         )
-    return p / total
+    return p.div_(total)

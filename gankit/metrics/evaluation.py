@@ -10,19 +10,27 @@ return the scores of the whole. Shares are whole batches, so each batch is compu
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import hashlib
 import math
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from gankit import processes
+from gankit.classifiers.prediction import most_probable
 from gankit.data import Dataset
+from gankit.files import replacing
 from gankit.metrics.features import FeatureSpace, of_classifier, pixels
 from gankit.metrics.measures import METRICS, Case, Metric, Observed
 from gankit.metrics.protocol import Protocol, Score, Scores
@@ -41,12 +49,14 @@ class Reference:
         space: the feature space.
         split: the part of the data set that they are, for the protocol.
         observed: features and labels, or None as long as no metric needed them.
+        shares: of the classes, where they are not those of `data`: float64 `[n_classes]`, of weighted data.
     """
 
     data: Dataset
     space: FeatureSpace
     split: str | None = None
     observed: Observed | None = None
+    shares: Tensor | None = None
 
 
 def reference(
@@ -58,18 +68,32 @@ def reference(
     batch_size: int = 256,
     device: torch.device | str | None = None,
     progress: bool = True,
+    cache: Path | None = None,
 ) -> Reference:
     """Features of real images, to be given to several `evaluate`s in place of the data.
 
     Args:
-        data: the real images.
+        data: the real images. Of weighted ones as many are drawn, with replacement, as there are or as n says; the
+            shares of classes that samples are compared with are exactly those of the weights.
         features: the space, see `evaluate`.
         n: at most so many of them, a random choice that is the same every time.
         split, batch_size, progress: as for `evaluate`.
         device: where to compute; None stays where the data are.
+        cache: a folder where features of a network are kept, by a digest of the images, the labels and the network,
+            and found again. A file there that is damaged, or cannot be written, costs the time alone.
     """
     chosen = _reference(data, features, n, split)
-    return _observe_reference(chosen, batch_size, torch.device(device or data.device), progress)
+    device = torch.device(device or data.device)
+    if cache is None or chosen.space.net is None:  # pixels are their own features
+        return _observe_reference(chosen, batch_size, device, progress)
+    path = cache / f"{_digest(chosen)}.npz"
+    if (kept := _read_observed(path, device)) is not None:
+        return dataclasses.replace(chosen, observed=kept.to(device))
+    chosen = _observe_reference(chosen, batch_size, device, progress)
+    if processes.rank() == 0:
+        with contextlib.suppress(OSError), replacing(path) as temporary, open(temporary, "wb") as f:
+            np.savez(f, features=chosen.observed.features.cpu(), labels=chosen.observed.labels.cpu())
+    return chosen
 
 
 @torch.no_grad()
@@ -142,12 +166,11 @@ def evaluate(
     if chosen.observed is None and any(metric.real for metric in asked.values()):
         chosen = _observe_reference(chosen, batch_size, fake.device, progress)
     real = (chosen.observed or Observed()).to(fake.device)
-    case = Case(fake, real, data, n, k, splits, pairs)
+    case = Case(fake, real, data, n, k, splits, pairs, chosen.shares)
     scores = Scores()
     for metric in asked.values():
-        title = space.title(metric.title) if metric.titled_by_space else metric.title
         value, error = metric.value(case), metric.error(case) if errors else None
-        scores[title] = Score(
+        scores[metric.title_in(space)] = Score(
             value.double().cpu(),
             None if error is None else error.double().cpu(),
             _protocol(metric, chosen, case, sampler),
@@ -167,25 +190,6 @@ def default_metrics(data: Dataset, space: FeatureSpace) -> list[str]:
 
 
 # --- Samples in hand --------------------------------------------------------------------------------------------
-
-
-def evaluate_points(samples: Tensor, data: Dataset) -> dict[str, Tensor]:
-    """Mode statistics of generated points, without errors.
-
-    Args:
-        samples: `[*lead, N, d]`.
-        data: a mixture with `centers` and `std`, such as `ring`.
-
-    Returns:
-        `modes_covered` (a mode counts at 10 % of its share), `high_quality` (fraction within 3 standard
-        deviations of a mode), `D_JS[modes]` (base 2, over the points that belong to a mode) and
-        `FD[points]`, the Frechet distance of the points themselves; float64 `[*lead]` each.
-
-    Raises:
-        ValueError: if `data` is no mixture.
-    """
-    names = ["modes_covered", "high_quality", "mode_divergence", "fd"]
-    return evaluate(samples, data, names, errors=False, progress=False).values_only()
 
 
 def evaluate_classes(samples: Tensor, data: Dataset, classifier: nn.Module) -> dict[str, Tensor]:
@@ -233,17 +237,17 @@ def choose(
 
 
 def _reference(data: Dataset, features: FeatureSpace | None, n: int | None, split: str | None) -> Reference:
-    if data.weights is not None:
-        raise ValueError(
-            f"data {data.name!r} is weighted, and a reference counts every image alike: draw one by "
-            "data.with_weights(None).subset(data.draw(n, generator))"
-        )
     if n is not None and n < 2:
         raise ValueError(f"the number of real images must be at least 2, got {n}")
-    if n is not None and n < len(data):
+    generator, shares = torch.Generator().manual_seed(0), None
+    if data.weights is not None:
+        # A reference counts every image alike, so its images are drawn as training draws them; shares stay exact.
+        shares, drawn = data.class_frequencies(), data.draw(n or len(data), generator)
+        data = dataclasses.replace(data.with_weights(None).subset(drawn), name=f"{data.name}, weighted")
+    elif n is not None and n < len(data):
         # A random choice: the images of a folder come class by class, and the first are no sample of it.
-        data = data.subset(torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:n])
-    return Reference(data, pixels(data) if features is None else features, split)
+        data = data.subset(torch.randperm(len(data), generator=generator)[:n])
+    return Reference(data, pixels(data) if features is None else features, split, shares=shares)
 
 
 def _observe_reference(chosen: Reference, batch_size: int, device: torch.device, progress: bool) -> Reference:
@@ -256,6 +260,28 @@ def _observe_reference(chosen: Reference, batch_size: int, device: torch.device,
 
     observed = _observe(batches, chosen.space, {"features", "labels"}, data, len(data), batch_size, progress)
     return dataclasses.replace(chosen, observed=observed)
+
+
+def _digest(chosen: Reference) -> str:
+    """What the features of a reference depend on, as a name: its images (and so their number) and the space."""
+    data, space = chosen.data, chosen.space
+    weights = [*space.net.parameters(), *space.net.buffers()]
+    tensors = (data.images, data.labels, *weights)
+    about = repr(
+        (space.name, space.rule, data.shape, data.levels, chosen.split, [str(x.dtype) for x in weights])
+    )
+    return hashlib.sha256((about + processes.checksum(tensors)).encode()).hexdigest()[:32]
+
+
+def _read_observed(path: Path, device: torch.device) -> Observed | None:
+    """Features and labels that were kept; None where one process finds none, or no whole ones."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:  # arrays of an .npz file have checksums
+            kept = Observed(**{name: torch.from_numpy(arrays[name]) for name in ("features", "labels")})
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error):
+        kept = None
+    everywhere = processes.gather(torch.tensor([kept is not None], device=device).float())
+    return kept if bool(everywhere.all()) else None
 
 
 def _batches(
@@ -340,7 +366,7 @@ def _keep(images: Tensor, labels: Tensor | None, space: FeatureSpace, needs: set
         if "probabilities" in needs:
             kept["probabilities"] = logits.softmax(-1)
         if "classes" in needs:
-            kept["predicted"] = torch.where(logits.isfinite().all(-1), logits.argmax(-1), -1)
+            kept["predicted"] = most_probable(logits)
     if "labels" in needs:
         if labels is None:
             raise ValueError(

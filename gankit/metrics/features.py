@@ -25,6 +25,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gankit import classifiers
+from gankit.classifiers.prediction import in_batches
 from gankit.data import DataError, Dataset
 
 INCEPTION_URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
@@ -86,28 +88,21 @@ class FeatureSpace:
         Raises:
             ValueError: images of another type or shape than the space takes, or none at all.
         """
-        dims = 3 if self.shape is None else len(self.shape)
-        shape = tuple(images.shape[images.ndim - dims :])
-        fits = images.ndim > dims and (self.shape is None or shape == self.shape)
-        if not images.is_floating_point() or not fits or images.numel() == 0:
-            wanted = "C, H, W" if self.shape is None else ", ".join(map(str, self.shape))
+        shape = tuple(images.shape[-3:]) if self.shape is None else self.shape
+        if images.ndim <= len(shape):
             raise ValueError(
-                f"images must be floating point [..., N, {wanted}] for the space {self.name!r}, "
-                f"got {images.dtype} of shape {list(images.shape)}"
+                f"images must be [..., N, {', '.join(map(str, shape))}] for the space {self.name!r}, "
+                f"got shape {list(images.shape)}"
             )
-        weight = self._weight(images)
         training = self.net is not None and self.net.training
         if training:
             self.net.eval()
         try:
-            parts = [
-                self.embed(part.to(weight)) for part in images.reshape(-1, *shape).split(self.batch_size)
-            ]
+            whose, like = f"the space {self.name!r}", self._weight(images)
+            return in_batches(self.embed, images, shape, self.batch_size, like=like, whose=whose)
         finally:
             if training:
                 self.net.train()
-        lead = images.shape[: images.ndim - dims]
-        return torch.cat(parts).to(images.device).unflatten(0, lead)
 
     @torch.no_grad()
     def logits(self, features: Tensor) -> Tensor:
@@ -151,8 +146,6 @@ def classifier(name: str, *, root: str | Path | None = None, train: bool = False
     Raises:
         DataError: an unknown name, or nothing in the cache; the message has the command that fills it.
     """
-    from gankit import classifiers  # which itself uses gankit.metrics.modes
-
     return of_classifier(classifiers.load(name, root=root, train=train), f"{name} classifier")
 
 
@@ -167,8 +160,6 @@ def of_file(path: Path, data: Dataset) -> FeatureSpace:
         DataError: the file is missing or damaged.
         ValueError: the classifier is for pictures of another shape, or has other classes, than the data.
     """
-    from gankit import classifiers  # which itself uses gankit.metrics.modes
-
     net, name, classes = classifiers.read(path)
     if (net.shape, classes) != (data.shape, data.classes):
         raise ValueError(

@@ -28,23 +28,16 @@ singular covariances, or a complex matrix square root, which fails on some of th
 from __future__ import annotations
 
 import math
-import os
-import zipfile
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gankit import processes
-from gankit.files import replacing
-
 # Rows converted to float64 at a time, so that features of a large set are never copied whole.
-_CHUNK = 8192
+_CHUNK = 1024
 # A covariance whose squared Cholesky pivots span less than this is taken for singular.
 _PIVOT_RATIO = 1e-10
 # Shares of the distance and of the traces; where rounding in eigenvalues may exceed both, they are not used.
@@ -55,7 +48,7 @@ _BLOCK = 256
 
 @dataclass(frozen=True, eq=False)
 class FrechetStats:
-    """Number, mean and scatter of a set of features; batches and processes merge exactly.
+    """Number, mean and scatter of a set of features; those of parts merge exactly.
 
     The scatter is kept about the set's own mean and merged by Chan's rule, so features far from the origin lose
     no digits, and no reference point has to be agreed on.
@@ -71,11 +64,6 @@ class FrechetStats:
     scatter: Tensor
 
     @classmethod
-    def empty(cls, d: int) -> FrechetStats:
-        """Statistics of no samples of d features, to start a stream or to join others with."""
-        return cls(0, torch.zeros(d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64))
-
-    @classmethod
     def from_features(cls, features: Tensor) -> FrechetStats:
         """Statistics of one set.
 
@@ -85,13 +73,16 @@ class FrechetStats:
         Raises:
             ValueError: another shape or type, or features that are not finite.
         """
-        features = _checked(features, "features", 1)
+        return cls._of_checked(_checked(features, "features", 1))
+
+    @classmethod
+    def _of_checked(cls, features: Tensor) -> FrechetStats:
         stats = None
-        for chunk in features.split(_CHUNK):
-            chunk = chunk.to(torch.float64)
+        # A chunk and its copy stay in the cache.
+        for chunk in features.split(max(_CHUNK, features.shape[1])):
+            chunk = chunk.to(torch.float64, copy=True)
             mean = chunk.mean(0)
-            centred = chunk - mean
-            part = cls(len(chunk), mean, _gram(centred))
+            part = cls(len(chunk), mean, _gram(chunk.sub_(mean)))
             stats = part if stats is None else stats.merge(part)
         return stats
 
@@ -128,10 +119,6 @@ class FrechetStats:
         """Unbiased covariance, float64 ``[d, d]``; a ValueError says so when there is a single sample."""
         return self.scatter / self.freedom
 
-    def update(self, features: Tensor) -> FrechetStats:
-        """Statistics of this set and a further batch ``[N, d]`` together; this object stays as it is."""
-        return self.merge(FrechetStats.from_features(features))
-
     def merge(self, other: FrechetStats) -> FrechetStats:
         """Statistics of the union of two sets (Chan, Golub and LeVeque, 1979).
 
@@ -148,50 +135,6 @@ class FrechetStats:
         step = other.mean - self.mean
         scatter = torch.addr(self.scatter + other.scatter, step, step, alpha=self.n * other.n / n)
         return FrechetStats(n, self.mean + step * (other.n / n), scatter)
-
-    def all_processes(self) -> FrechetStats:
-        """Statistics of the union of all processes' sets, equal in every process (see `gankit.processes`).
-
-        A process without samples takes part with `empty`.
-        """
-        if processes.world_size() == 1:
-            return self
-        counts = processes.gather(torch.tensor([self.n], device=self.mean.device)).tolist()
-        means, scatters = processes.gather(self.mean[None]), processes.gather(self.scatter[None])
-        union, *others = (FrechetStats(*parts) for parts in zip(counts, means, scatters, strict=True))
-        for other in others:
-            union = union.merge(other)
-        return union
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the statistics to an `.npz` file: arrays `n`, `mean` and `scatter`, nothing that runs code.
-
-        Raises:
-            OSError: if it cannot be written; a file that was there is left as it was.
-        """
-        with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
-            np.savez(file, n=self.n, mean=self.mean.cpu().numpy(), scatter=self.scatter.cpu().numpy())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> FrechetStats:
-        """Read what `save` wrote.
-
-        Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if it is damaged or holds something else.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as arrays:  # arrays of an .npz file have checksums
-                n, mean, scatter = (np.asarray(arrays[name]) for name in ("n", "mean", "scatter"))
-        except FileNotFoundError:
-            raise
-        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"{path} is damaged or holds no Frechet statistics") from error
-        fits = n.shape == () and n.dtype.kind == "i" and n >= 0
-        fits = fits and mean.ndim == 1 and scatter.shape == (len(mean), len(mean))
-        if not (fits and mean.dtype == scatter.dtype == np.float64 and np.isfinite(scatter).all()):
-            raise ValueError(f"{path} holds no Frechet statistics: n, mean [d] and scatter [d, d] in float64")
-        return cls(int(n), torch.from_numpy(mean), torch.from_numpy(scatter))
 
     @cached_property
     def cholesky(self) -> Tensor | None:
@@ -252,11 +195,32 @@ class _Set:
     stats: FrechetStats
     fallback: Callable[[], Tensor]
 
+    @property
+    def mean(self) -> Tensor:
+        return self.stats.mean
+
+    @property
+    def trace(self) -> Tensor:
+        """Of the covariance."""
+        return self.stats.scatter.trace() / self.stats.freedom
+
     @cached_property
     def factor(self) -> Tensor:
         """F with ``F^T F`` the covariance."""
         cholesky = self.stats.cholesky
         return self.fallback() if cholesky is None else cholesky.T
+
+
+class _Few:
+    """At most d samples: centred, they are a factor of a covariance that is never multiplied out."""
+
+    stats = None
+
+    def __init__(self, features: Tensor) -> None:
+        features = features.to(torch.float64)
+        self.mean = features.mean(0)
+        self.factor = (features - self.mean) / math.sqrt(len(features) - 1)
+        self.trace = self.factor.square().sum()
 
 
 def _checked(features: Tensor, name: str, least: int) -> Tensor:
@@ -271,26 +235,30 @@ def _checked(features: Tensor, name: str, least: int) -> Tensor:
         )
     if features.shape[-2] < least:
         raise ValueError(f"{name} must hold at least {least} samples, got {features.shape[-2]}")
-    if not bool(features.isfinite().all()):
+    # NaN and infinity reach the ends, at a fraction of the price of looking at each number.
+    if not all(bool(end.isfinite()) for end in features.aminmax()):
         raise ValueError(f"{name} must be finite, got NaN or infinity")
     return features
 
 
-def _prepare(features: Tensor, lead: torch.Size) -> list[_Set]:
+def _prepare(features: Tensor, lead: torch.Size) -> list[_Set | _Few]:
     """Each set ``[N, d]`` with its statistics, repeated along broadcast leading dimensions."""
     prepared = []
     for one in features.reshape(-1, *features.shape[-2:]):
-        stats = FrechetStats.from_features(one)
+        if one.shape[0] <= one.shape[1]:
+            prepared.append(_Few(one))
+            continue
+        stats = FrechetStats._of_checked(one)
         prepared.append(_Set(stats, partial(_feature_factor, one, stats)))
     index = torch.arange(len(prepared)).reshape(features.shape[:-2]).expand(lead)
     return [prepared[i] for i in index.flatten().tolist()]
 
 
 def _feature_factor(features: Tensor, stats: FrechetStats) -> Tensor:
-    """F with ``F^T F`` the covariance and at most d rows, from the features themselves."""
+    """F with ``F^T F`` the covariance and d rows, from more than d features themselves."""
     centred = (features.to(torch.float64) - stats.mean) / math.sqrt(stats.n - 1)
-    # Of a tall factor the R of its QR decomposition serves as well, and is square.
-    return torch.linalg.qr(centred, mode="r").R if len(centred) > centred.shape[1] else centred
+    # The R of a QR decomposition serves as well as all of them, and is square.
+    return torch.linalg.qr(centred, mode="r").R
 
 
 def _eigen_factor(cov: Tensor) -> Tensor:
@@ -301,20 +269,42 @@ def _eigen_factor(cov: Tensor) -> Tensor:
     return torch.where(values > floor, values, 0).sqrt()[:, None] * vectors.T
 
 
-def _combine(a: _Set, b: _Set) -> Tensor:
-    traces = sum(x.stats.scatter.trace() / x.stats.freedom for x in (a, b))
-    known = (a.stats.mean - b.stats.mean).square().sum() + traces
-    cholesky = b.stats.cholesky
+def _combine(a: _Set | _Few, b: _Set | _Few) -> Tensor:
+    traces = a.trace + b.trace
+    known = (a.mean - b.mean).square().sum() + traces
     # A set of few samples has a singular covariance, so that eigenvalues would not do.
-    if cholesky is not None and a.stats.n > len(a.stats.mean):
-        trace, error = _by_eigenvalues(a.stats, cholesky)
-        distance = known - 2 * trace
-        of_distance, of_traces = _TOLERANCES
-        if bool(2 * error <= torch.maximum(of_distance * distance, of_traces * traces)):
-            return distance.clamp_min(0)
+    if a.stats is not None and b.stats is not None and min(a.stats.n, b.stats.n) > len(a.mean):
+        for first, second, dropped in _easy_forms(a.stats, b.stats, traces):
+            trace, error = _by_eigenvalues(first, second.cholesky)
+            distance = known - 2 * trace
+            of_distance, of_traces = _TOLERANCES
+            if bool(2 * error + dropped <= torch.maximum(of_distance * distance, of_traces * traces)):
+                return distance.clamp_min(0)
     trace = torch.linalg.svdvals(a.factor @ b.factor.T).sum()
     # Rounding may leave -1e-16 of the traces; the clamp keeps NaN.
     return (known - 2 * trace).clamp_min(0)
+
+
+def _easy_forms(
+    a: FrechetStats, b: FrechetStats, traces: Tensor
+) -> Iterator[tuple[FrechetStats, FrechetStats, Tensor | float]]:
+    """Statistics of which the second covariance has a Cholesky factor, and what the distance may differ by.
+
+    The sets themselves; or, if neither varies beyond a common subspace, both within it. With centred features
+    ``X_i = Y_i Q^T + Z_i``, where ``Z_i Q = 0``, ``X_1 X_2^T`` is ``Y_1 Y_2^T + Z_1 Z_2^T``, and the nuclear norm of
+    the last is at most the mean of the variances left out.
+    """
+    if b.cholesky is not None:
+        yield a, b, 0.0
+        return
+    values, axes = torch.linalg.eigh(a.cov + b.cov)
+    left_out = values.clamp_min(0).cumsum(0)
+    rank = int((left_out > _TOLERANCES[1] / 4 * traces).sum())
+    if rank < len(values):
+        q, dropped = axes[:, -rank:], left_out[-rank - 1]
+        first, second = (FrechetStats(s.n, q.T @ s.mean, q.T @ s.scatter @ q) for s in (a, b))
+        if second.cholesky is not None:
+            yield first, second, dropped
 
 
 def _by_eigenvalues(stats: FrechetStats, cholesky: Tensor) -> tuple[Tensor, Tensor]:
@@ -338,8 +328,9 @@ def _congruence(factor: Tensor, cov: Tensor) -> Tensor:
 
 
 def _gram(x: Tensor) -> Tensor:
-    """``x^T x``, of which only the upper triangle is multiplied out."""
-    product = x.new_zeros(x.shape[1], x.shape[1])
-    for j in range(0, x.shape[1], _BLOCK):
-        torch.mm(x[:, j : j + _BLOCK].T, x[:, j:], out=product[j : j + _BLOCK, j:])
-    return product.triu_() + product.triu(1).T
+    """``x^T x``, exactly symmetric."""
+    if x.device.type == "cpu":
+        # NumPy knows the product of a matrix with its own transpose, and has BLAS form half of it.
+        return torch.from_numpy(np.dot(x.numpy().T, x.numpy()))
+    product = x.T @ x
+    return product.triu() + product.triu(1).T

@@ -31,13 +31,6 @@ class KernelEstimate(NamedTuple):
     standard_error: Tensor
 
 
-class SubsetEstimate(NamedTuple):
-    """Mean and standard deviation of a kernel distance over random subsets, float64 ``[...]`` each."""
-
-    mean: Tensor
-    spread: Tensor
-
-
 def kernel_distance(a: Tensor, b: Tensor, *, max_bytes: int = 2**26) -> Tensor:
     """Unbiased squared maximum mean discrepancy of two sets, over all pairs.
 
@@ -84,47 +77,6 @@ def kernel_distance_error(a: Tensor, b: Tensor, *, max_bytes: int = 2**26) -> Ke
         estimates.append(_estimate(_Sums(within_a[i], within_b[j], *across)))
     values, errors = zip(*estimates, strict=True)
     return KernelEstimate(torch.stack(values).reshape(lead), torch.stack(errors).reshape(lead))
-
-
-def kernel_distance_subsets(
-    a: Tensor, b: Tensor, *, subsets: int = 100, subset_size: int = 1000, seed: int = 0
-) -> SubsetEstimate:
-    """Mean and spread of the unbiased estimate over random subsets, as the papers report it.
-
-    For comparison with published numbers; `kernel_distance` is the better estimate. The spread is the standard
-    deviation between subsets of this size. It is no standard error: it shrinks neither with the number of subsets
-    nor with that of samples, and subsets of a small set overlap.
-
-    Args:
-        a: ``[N, d]``, floating point.
-        b: ``[M, d]``, floating point.
-        subsets: how many.
-        subset_size: samples drawn from each set, without replacement; 2 to min(N, M).
-        seed: of the draws.
-
-    Returns:
-        `mean` and `spread` (divided by `subsets`), float64 scalars.
-
-    Raises:
-        ValueError: as for `kernel_distance`, or a number or size of subsets out of range.
-    """
-    a, b = _checked(a, "a"), _checked(b, "b")
-    if a.ndim != 2 or b.ndim != 2:
-        raise ValueError(f"a and b must be [N, d], got shapes {list(a.shape)} and {list(b.shape)}")
-    if subsets < 1:
-        raise ValueError(f"subsets must be at least 1, got {subsets}")
-    if not 2 <= subset_size <= min(len(a), len(b)):
-        raise ValueError(
-            f"subset_size must lie in 2..{min(len(a), len(b))}, the size of the smaller set, got {subset_size}"
-        )
-    generator = torch.Generator().manual_seed(seed)
-    values = []
-    for _ in range(subsets):
-        chosen = (torch.randperm(len(x), generator=generator)[:subset_size] for x in (a, b))
-        x, y = (x[i.to(x.device)] for x, i in zip((a, b), chosen, strict=True))
-        values.append(kernel_distance(x, y))
-    values = torch.stack(values)
-    return SubsetEstimate(values.mean(), values.std(correction=0))
 
 
 @dataclass(frozen=True)

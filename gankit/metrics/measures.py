@@ -12,12 +12,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gankit.data import Dataset
 from gankit.metrics.entropies import InceptionScore, inception_score
+from gankit.metrics.features import FeatureSpace
 from gankit.metrics.frechet import frechet_distance
 from gankit.metrics.kernel import KernelEstimate, kernel_distance_error
 from gankit.metrics.modes import (
@@ -80,6 +82,7 @@ class Case:
         data: the reference's data set (classes, centres of a mixture).
         n: number of samples of each replica.
         k, splits, pairs: options, see `gankit.metrics.protocol.Protocol`.
+        shares: of the classes of the reference, `[C]`; None takes those of `data`.
     """
 
     fake: Observed
@@ -89,6 +92,7 @@ class Case:
     k: int
     splits: int
     pairs: int
+    shares: Tensor | None = None
 
     @cached_property
     def class_shares(self) -> Tensor:
@@ -104,7 +108,8 @@ class Case:
     @cached_property
     def expected(self) -> Tensor:
         """Frequencies of the classes (or modes) in the data."""
-        return self.data.class_frequencies().to(self.fake.device)
+        shares = self.data.class_frequencies() if self.shares is None else self.shares
+        return shares.to(self.fake.device)
 
     @cached_property
     def inception_score(self) -> InceptionScore:
@@ -179,6 +184,7 @@ class Metric:
         real: whether it needs the features of the reference.
         unit: of the result; `case` may be named in it.
         about: a line for people.
+        less_is_better: whether it is a distance, by which `gankit train --best` may choose a checkpoint.
     """
 
     title: str
@@ -190,6 +196,7 @@ class Metric:
     real: bool = False
     unit: str = ""
     about: str = ""
+    less_is_better: bool = False
 
     @property
     def in_space(self) -> bool:
@@ -200,6 +207,10 @@ class Metric:
     def titled_by_space(self) -> bool:
         """Whether the name of the space follows that of the result: where there is nothing else to compare with."""
         return bool({"features", "probabilities"} & set(self.needs))
+
+    def title_in(self, space: FeatureSpace) -> str:
+        """Name of the result when it is measured in a space: "FD[pixels]", "FID", "D_JS[classes]"."""
+        return space.title(self.title) if self.titled_by_space else self.title
 
 
 # --- Frechet distance, Inception Score ----------------------------------------------------------------------------
@@ -248,7 +259,7 @@ def _of_neighbours(index: int, title: str, about: str) -> Metric:
 
 
 def _of_shares(
-    title: str, statistic: Callable[[Tensor, Tensor], Tensor], kind: str, unit: str = "", about: str = ""
+    title: str, statistic: Callable[[Tensor, Tensor], Tensor], kind: str, **settings: Any
 ) -> Metric:
     """A metric that is a function of the samples' frequencies in the "classes" or "modes", and of the data's."""
 
@@ -260,8 +271,7 @@ def _of_shares(
         value=lambda case: statistic(shares(case), case.expected),
         error=lambda case: bootstrap_counts(lambda s: statistic(s, case.expected), shares(case), case.n),
         needs=(kind,),
-        unit=unit,
-        about=about,
+        **settings,
     )
 
 
@@ -291,6 +301,7 @@ METRICS: dict[str, Metric] = {
         needs=("features",),
         real=True,
         about="Frechet distance of the features (FID in Inception's space)",
+        less_is_better=True,
     ),
     "kd": Metric(
         "KD",
@@ -299,6 +310,7 @@ METRICS: dict[str, Metric] = {
         needs=("features",),
         real=True,
         about="kernel distance of the features (KID in Inception's space); its error counts the reference, too",
+        less_is_better=True,
     ),
     "is": Metric(
         "IS",
@@ -320,6 +332,7 @@ METRICS: dict[str, Metric] = {
         needs=("features", "labels"),
         real=True,
         about="mean Frechet distance inside the classes of a conditional generator",
+        less_is_better=True,
     ),
     "ms_ssim": Metric(
         "MS-SSIM",
@@ -352,6 +365,7 @@ METRICS: dict[str, Metric] = {
         "classes",
         unit="bits",
         about="Jensen-Shannon divergence of the class frequencies",
+        less_is_better=True,
     ),
     "stacked_modes": _of_shares(
         "modes_hit",
@@ -366,6 +380,7 @@ METRICS: dict[str, Metric] = {
         "classes",
         unit="nats",
         about="KL divergence of the class frequencies from equal ones",
+        less_is_better=True,
     ),
     "modes_covered": _of_shares(
         "modes_covered",
@@ -386,6 +401,7 @@ METRICS: dict[str, Metric] = {
         "modes",
         unit="bits",
         about="Jensen-Shannon divergence of the modes' frequencies",
+        less_is_better=True,
     ),
     "mode_kl": _of_shares(
         "KL[modes]",
@@ -393,6 +409,7 @@ METRICS: dict[str, Metric] = {
         "modes",
         unit="nats",
         about="KL divergence of the modes' frequencies from the data's",
+        less_is_better=True,
     ),
 }
 """Every metric by name."""

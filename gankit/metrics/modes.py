@@ -47,17 +47,6 @@ def mode_assignment(points: Tensor, centers: Tensor, std: float, radius: float =
     return torch.where(nearest <= radius * std, label, -1)
 
 
-def high_quality_fraction(points: Tensor, centers: Tensor, std: float, radius: float = 3.0) -> Tensor:
-    """Fraction of the points that belong to some mode (see `mode_assignment` for arguments and errors).
-
-    Returns:
-        float64 ``[...]`` in [0, 1] for points ``[..., N, d]``. Samples of the mixture itself score less than 1:
-        ``1 - exp(-radius**2 / 2)`` in the plane, if the modes are far apart.
-    """
-    assigned = mode_assignment(points, centers, std, radius)
-    return frequencies(assigned, len(centers)).sum(-1)
-
-
 def classes_covered(frequencies: Tensor, expected: Tensor | None = None, share: float = 0.1) -> Tensor:
     """Number of classes that come up at least at `share` of their expected frequency.
 
@@ -159,74 +148,6 @@ def class_kl(p: Tensor, q: Tensor) -> Tensor:
     p, q = _distribution(p, "p"), _distribution(q, "q")
     _same_classes(p, q, "p", "q")
     return (torch.xlogy(p, p) - torch.xlogy(p, q)).sum(-1).clamp_min(0)
-
-
-def mode_coverage(
-    labels: Tensor, n_modes: int, *, expected: Tensor | None = None, share: float = 0.1
-) -> dict[str, Tensor]:
-    """All counts of modes at once.
-
-        >>> mode_coverage(mode_assignment(points, data.centers, data.std), 8)
-
-    A ring of Gaussians is usually measured with 2,500 samples and a limit of three standard deviations
-    (VEEGAN, arXiv:1705.07761; the limit is also that of "Sample weighting as an explanation for mode
-    collapse", appendix S, table 3). A mode that a single stray sample hits says little, so two counts are given.
-
-    Args:
-        labels: integers ``[..., N]`` in -1..n_modes-1, the mode of each sample (`mode_assignment`, or a classifier),
-            -1 for none.
-        n_modes: number of modes, K.
-        expected: ``[K]`` or ``[..., K]``, frequencies of the modes in the data, on any scale; None is uniform.
-        share: a mode counts as covered at this share of its expected frequency, see `classes_covered`.
-
-    Returns:
-        ``[...]`` each: `modes_covered` and `modes_hit` (by one sample at least), int64; `high_quality`, the
-        fraction of the samples that belong to a mode; and of the modes' frequencies among those samples against the
-        expected ones, `D_JS[modes]` in bits (`class_divergence`) and `KL[modes]` in nats (`class_kl`), float64.
-        Samples that all belong to no mode have no such frequencies and score both upper bounds: 1 bit, and the
-        KL of a generator that makes the rarest mode alone (``log K`` for equal modes).
-
-    Raises:
-        ValueError: as `frequencies` and `classes_covered`.
-    """
-    shares = frequencies(labels, n_modes)
-    covered = classes_covered(shares, expected, share)
-    if expected is None:
-        expected = torch.ones(n_modes, dtype=torch.float64, device=shares.device)
-    q = _distribution(expected, "expected").to(shares.device)
-    none = shares.sum(-1) == 0
-    p = torch.where(none[..., None], q, shares)
-    return {
-        "modes_covered": covered,
-        "modes_hit": classes_covered(shares, expected, share=0),
-        "high_quality": shares.sum(-1),
-        "D_JS[modes]": torch.where(none, 1.0, class_divergence(p, q)),
-        "KL[modes]": torch.where(none, -q.amin(-1).log(), class_kl(p, q)),
-    }
-
-
-def stacked_modes(labels: Tensor, n_classes: int = 1000) -> dict[str, Tensor]:
-    """The two numbers of stacked MNIST: modes that are hit, and ``KL(generated || uniform)``.
-
-    Three digits as the channels of one image make 1,000 classes of equal frequency, labelled by a classifier of
-    single digits (Metz et al., arXiv:1611.02163; "Sample weighting as an explanation for mode
-    collapse", appendices I and T, which measures them by D_JS and calls the data MNIST-1K).
-    `gankit.classifiers.load("stacked-mnist")` gives the labels. Published values take 26,000 samples, of which a
-    perfect generator hits all 1,000 modes and scores a KL of about 999 / 52,000 = 0.019, not 0: compare at equal
-    numbers.
-
-    Args:
-        labels: integers ``[..., N]`` in -1..n_classes-1; -1, an image without a class, counts in neither number.
-        n_classes: number of classes.
-
-    Returns:
-        `modes_hit`, int64, and `KL[modes]` in nats, float64, ``[...]`` each.
-
-    Raises:
-        ValueError: as `frequencies`.
-    """
-    counts = mode_coverage(labels, n_classes)
-    return {name: counts[name] for name in ("modes_hit", "KL[modes]")}
 
 
 class IntraClass(NamedTuple):

@@ -164,23 +164,43 @@ def _least(k: int, *sets: Tensor) -> int:
 
 def _distinct(x: Tensor) -> tuple[Tensor, Tensor]:
     """Rows that differ, and how often each occurs, int64 ``[n]``. Without duplicates x itself comes back."""
-    generator = torch.Generator().manual_seed(0)
-    odd = torch.randint(-(2**62), 2**62, (x.shape[1],), generator=generator).mul_(2).add_(1).to(x.device)
-    bits = {4: torch.int32, 8: torch.int64}[x.element_size()]
-    # The first features tell most rows apart. Sums of integers wrap around and do not depend on their order.
+    # The first features tell most rows apart.
     for d in (min(16, x.shape[1]), x.shape[1]):
-        # Adding 0 makes 0 of -0: rows that are equal shall have equal bits.
-        chunks = (chunk[:, :d].add(0.0).view(bits) for chunk in x.split(max(1, 2**16 // d)))
-        keys = torch.cat([(chunk * odd[:d]).sum(1) for chunk in chunks])
-        _, group, count = keys.unique(return_inverse=True, return_counts=True)
+        _, group, count = _keys(x[:, :d]).unique(return_inverse=True, return_counts=True)
         if len(count) == len(x):
             return x, torch.ones_like(count)
-    first = torch.full_like(count, len(x)).scatter_reduce_(
-        0, group, torch.arange(len(x), device=x.device), "amin"
-    )
-    for rows in torch.arange(len(x), device=x.device).split(max(1, 2**16 // x.shape[1])):
-        assert torch.equal(x[rows], x[first[group[rows]]]), "different rows share a key of 64 bits"
-    return x[first], count
+    rows = torch.arange(len(x), device=x.device)
+    first = torch.full_like(count, len(x)).scatter_reduce_(0, group, rows, "amin")
+    same = [(x[part] == x[first[group[part]]]).all(1) for part in rows.split(_rows_at_a_time(x))]
+    mixed = torch.zeros_like(count, dtype=torch.bool).index_fill_(0, group[~torch.cat(same)], True)
+    # Rows that share a key and yet differ, which no key of 64 bits rules out, are compared themselves.
+    pure, unsure = ~mixed, x[mixed[group]]
+    if len(unsure) == 0:
+        return x[first], count
+    rest, rest_count = unsure.unique(dim=0, return_counts=True)
+    return torch.cat([x[first[pure]], rest]), torch.cat([count[pure], rest_count])
+
+
+def _keys(x: Tensor) -> Tensor:
+    """A number of 64 bits for each row, int64 ``[n]``: equal for equal rows, and for others hardly ever."""
+    generator = torch.Generator().manual_seed(0)
+    odd = torch.randint(-(2**62), 2**62, (2, x.shape[1]), generator=generator).mul_(2).add_(1).to(x.device)
+    bits = {4: torch.int32, 8: torch.int64}[x.element_size()]
+    keys = []
+    for chunk in x.split(_rows_at_a_time(x)):
+        # Adding 0 makes 0 of -0: rows that are equal shall have equal bits.
+        mixed = chunk.add(0.0).view(bits).to(torch.int64)
+        # A product carries bits upwards only, and those of halves and small integers lie at the upper end: a sum of
+        # products alone would keep a few bits of 64. So the upper half is folded onto the lower one before each.
+        for factor in odd:
+            mixed = (mixed ^ (mixed >> 32 & 0xFFFFFFFF)) * factor
+        # Sums of integers wrap around and do not depend on their order.
+        keys.append(mixed.sum(1))
+    return torch.cat(keys)
+
+
+def _rows_at_a_time(x: Tensor) -> int:
+    return max(1, 2**16 // x.shape[1])
 
 
 def _radii(x: Tensor, weight: Tensor, k: int, max_bytes: int) -> Tensor:

@@ -18,7 +18,7 @@ does training.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from torch import Tensor
 from gankit.metrics.frechet import FrechetStats
 
 # Samples whose influence is computed at a time.
-_CHUNK = 8192
+_CHUNK = 1024
 
 
 def bootstrap_counts(
@@ -98,11 +98,27 @@ def frechet_error(fake: Tensor, real: Tensor) -> Tensor:
     Returns:
         float64 `[...]`, in squared units of the features.
     """
-    target = FrechetStats.from_features(real)
     sets = fake.reshape(-1, *fake.shape[-2:])
-    return torch.stack([_influence(one, target).std() for one in sets]).reshape(fake.shape[:-2]) / math.sqrt(
-        fake.shape[-2]
-    )
+    if fake.shape[-2] <= fake.shape[-1]:
+        errors = [
+            _influence(one, FrechetStats.from_features(seen)).std() for one, seen in _spanned(sets, real)
+        ]
+    else:
+        target = FrechetStats.from_features(real)
+        errors = [_influence(one, target).std() for one in sets]
+    return torch.stack(errors).reshape(fake.shape[:-2]) / math.sqrt(fake.shape[-2])
+
+
+def _spanned(sets: Tensor, real: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each set of few samples, and the real ones, within the space that these samples span about their mean.
+
+    The influence of a sample depends on nothing beyond, and d x d matrices become N x N.
+    """
+    for one in sets.to(torch.float64):
+        mean = one.mean(0)
+        axes = torch.linalg.svd(one - mean, full_matrices=False).Vh.T
+        seen = torch.cat([(part.to(torch.float64) - mean) @ axes for part in real.split(_CHUNK)])
+        yield (one - mean) @ axes, seen
 
 
 def _influence(fake: Tensor, target: FrechetStats) -> Tensor:

@@ -24,6 +24,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from gankit import processes
+from gankit.files import write_json
 from gankit.training import checkpoints
 from gankit.training.gradients import GRADIENTS, gradient_norm
 
@@ -90,6 +91,8 @@ class Recorder:
             self.lock = lock(self.out)
             refuse_another_run(self.out, self.run)
             self.log = checkpoints.Log(self.out, after=self.run.steps)
+            if self.run.recipe is not None:
+                write_json(self.out / "recipe.json", self.run.recipe)
             self.kept = checkpoints.Best(self.out, self.best) if self.best is not None else None
         else:
             self.lock = self.log = self.kept = None

@@ -6,10 +6,15 @@
 
 What is compared:
 
+    inception    Inception Score of 50,000 and 5,000 samples: `inception_score` of the softmax of logits against
+                 torch-fidelity's
+    small        Frechet distance in 256 dimensions, of full rank and of rank 64, from statistics and from features,
+                 against torchmetrics and torch-fidelity
+    intra        Frechet distance inside ten classes of 3,072 pixels, 400 samples against 10,000, with its error
     frechet      from statistics, d = 2048: `frechet_from_stats` against the matrix square root of early FID programs
                  (scipy's `sqrtm`) and the eigenvalues of the product (torchmetrics' own function); then from features
-    kernel       10,000 samples of each set: `kernel_distance` over all pairs against 100 subsets of 1,000, ours and
-                 torch-fidelity's
+    kernel       10,000 samples of each set: `kernel_distance` over all pairs against torch-fidelity's over 100
+                 subsets of 1,000
     neighbours   10,000 samples of each set, d = 64 and 2048: `prdc` against the package of that name, with peak memory
     large        50,000 samples of each set, d = 2048: time and peak memory of `prdc`
 
@@ -136,10 +141,91 @@ def frechet(repeats: int) -> dict[str, list[Turn]]:
     return result
 
 
+def small(repeats: int) -> dict[str, list[Turn]]:
+    from torch_fidelity import metric_fid
+    from torchmetrics.image.fid import _compute_fid
+
+    from gankit.metrics.frechet import FrechetStats, frechet_distance, frechet_from_stats
+
+    result = {}
+    for n in (5_000, 10_000):
+        for rank in (64, 256):
+            axes = torch.randn(rank, 256, generator=torch.Generator().manual_seed(0))
+            x, y = (normal(n, rank, seed) @ axes * scale for seed, scale in ((1, 1.0), (2, 0.98)))
+            a, b = FrechetStats.from_features(x), FrechetStats.from_features(y)
+            known = [{"mu": s.mean.numpy(), "sigma": s.cov.numpy()} for s in (a, b)]
+
+            def by_torchmetrics(x: torch.Tensor = x, y: torch.Tensor = y) -> torch.Tensor:
+                moments = [(z.mean(0), z.T.cov()) for z in (x.double(), y.double())]
+                return _compute_fid(*moments[0], *moments[1])
+
+            def by_fidelity(x: torch.Tensor = x, y: torch.Tensor = y) -> dict[str, float]:
+                made = (metric_fid.fid_features_to_statistics(z) for z in (x, y))
+                return metric_fid.fid_statistics_to_metric(*made, verbose=False)
+
+            result[f"from {n:,} features, d = 256, rank {rank}"] = in_turns(
+                {
+                    "ours": lambda x=x, y=y: frechet_distance(x, y),
+                    "torchmetrics": by_torchmetrics,
+                    "torch-fidelity": by_fidelity,
+                },
+                3 * repeats,
+            )
+            result[f"from statistics of {n:,}, d = 256, rank {rank}"] = in_turns(
+                {
+                    "ours": lambda a=a, b=b: frechet_from_stats(
+                        *(FrechetStats(s.n, s.mean, s.scatter) for s in (a, b))
+                    ),
+                    "torchmetrics": lambda a=a, b=b: _compute_fid(a.mean, a.cov, b.mean, b.cov),
+                    "torch-fidelity": lambda known=known: metric_fid.fid_statistics_to_metric(
+                        *known, verbose=False
+                    ),
+                },
+                3 * repeats,
+            )
+    return result
+
+
+def inception(repeats: int) -> dict[str, list[Turn]]:
+    from torch_fidelity.metric_isc import isc_features_to_metric
+
+    from gankit.metrics.entropies import inception_score
+
+    result = {}
+    for n, classes in ((50_000, 1008), (50_000, 10), (5_000, 1008)):
+        logits = 3 * normal(n, classes, 1)
+        result[f"{n:,} samples, {classes:,} classes"] = in_turns(
+            {
+                "ours": lambda logits=logits: inception_score(logits.softmax(-1)),
+                "torch-fidelity": lambda logits=logits: isc_features_to_metric(logits, shuffle=False),
+            },
+            repeats,
+        )
+    return result
+
+
+def intra(repeats: int) -> dict[str, list[Turn]]:
+    from gankit.metrics.frechet import frechet_distance
+    from gankit.metrics.modes import intra_class
+    from gankit.metrics.uncertainty import frechet_error
+
+    real, fake = relu(10_000, 3072, 1), relu(400, 3072, 2)
+    labels = torch.arange(10_000) % 10, torch.arange(400) % 10
+
+    def inside(metric: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> object:
+        return intra_class(metric, real, labels[0], fake, labels[1])
+
+    alternatives = {
+        "ours, distance": lambda: inside(frechet_distance),
+        "ours, its error": lambda: inside(lambda r, f: frechet_error(f, r)),
+    }
+    return {"ten classes of 3,072 pixels, 400 samples": in_turns(alternatives, repeats)}
+
+
 def kernel(repeats: int) -> dict[str, list[Turn]]:
     from torch_fidelity.metric_kid import kid_features_to_metric
 
-    from gankit.metrics.kernel import kernel_distance, kernel_distance_subsets
+    from gankit.metrics.kernel import kernel_distance
 
     result = {}
     for d in (64, 2048):
@@ -147,7 +233,6 @@ def kernel(repeats: int) -> dict[str, list[Turn]]:
         result[f"10,000 samples, d = {d}"] = in_turns(
             {
                 "ours": lambda x=x, y=y: kernel_distance(x, y),
-                "ours, 100 subsets": lambda x=x, y=y: kernel_distance_subsets(x, y),
                 "torch-fidelity, 100 subsets": lambda x=x, y=y: kid_features_to_metric(
                     x, y, kid_subsets=100, kid_subset_size=1000, verbose=False
                 ),
@@ -209,12 +294,12 @@ def answer(threads: int, call: str, arguments: dict) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
     torch.set_num_threads(threads)
-    functions = {f.__name__: f for f in (frechet, kernel, kernel_memory, neighbours)}
+    functions = {f.__name__: f for f in (frechet, small, inception, intra, kernel, kernel_memory, neighbours)}
     print(json.dumps(functions[call](**arguments)))
 
 
 def spread(values: list[float]) -> str:
-    return f"{np.median(values):7.2f} [{min(values):.2f}, {max(values):.2f}]"
+    return f"{np.median(values):7.3g} [{min(values):.3g}, {max(values):.3g}]"
 
 
 def verdict(ratio: float, required: float | None) -> str:
@@ -255,7 +340,7 @@ def show_neighbours(threads: int, repeats: int) -> dict[str, list[dict[str, Turn
 
 def main() -> None:
     parser = common.parser(__doc__, "threads of every alternative")
-    choices = ("frechet", "kernel", "neighbours", "large")
+    choices = ("inception", "small", "intra", "frechet", "kernel", "neighbours", "large")
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help=f"{', '.join(choices)} (default: all but large)"
     )
@@ -266,10 +351,16 @@ def main() -> None:
         return answer(*json.loads(arguments.call))
     if unknown := set(arguments.parts) - set(choices):
         parser.error(f"there is no {', '.join(sorted(unknown))}; choose from {', '.join(choices)}")
-    parts = arguments.parts or choices[:3]
+    parts = arguments.parts or choices[:-1]
     seconds = common.seconds_of(arguments.threads)
     machine = common.machine(arguments.threads, seconds=seconds, numpy=np.__version__)
     result: dict[str, object] = {"machine": machine}
+    for part in ("inception", "small", "intra"):
+        if part in parts:
+            result[part] = run(arguments.threads, part, repeats=arguments.repeats)
+            for title, turns in result[part].items():
+                peers = ("torchmetrics", "torch-fidelity")
+                show_turns(f"{part}: {title}", turns, dict.fromkeys(peers, 1.0))
     if "frechet" in parts:
         result["frechet"] = run(arguments.threads, "frechet", repeats=arguments.repeats)
         for title, turns in result["frechet"].items():

@@ -1,6 +1,7 @@
 """The command line: what a run leaves behind, what the other commands make of it, and how bad input is refused."""
 
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -24,7 +25,7 @@ from torch import Tensor
 import gankit as gk
 from gankit import classifiers, commands, plotting
 from gankit.classifiers.training import PICTURES
-from gankit.metrics import evaluate, evaluate_points, features
+from gankit.metrics import evaluate, features
 from gankit.recipes import Recipe, from_dict, recipes, register
 from gankit.recipes import recipe as settings
 from gankit.training import checkpoints
@@ -512,7 +513,7 @@ def test_points_are_measured_by_their_modes_with_the_range_over_seeds(gankit, tm
     assert outcome.status == 0
     scores = json.loads(target.read_text())["scores"]
     run = restored(folder)
-    direct = evaluate_points(gk.sampling.sample(run.G, 400), run.data)
+    direct = evaluate(gk.sampling.sample(run.G, 400), run.data, errors=False, progress=False).values_only()
     assert list(scores) == list(direct)
     for name, value in direct.items():
         assert scores[name] == pytest.approx(value.tolist(), rel=1e-5), name
@@ -525,10 +526,11 @@ def test_points_are_measured_by_their_modes_with_the_range_over_seeds(gankit, tm
 def test_one_gaussian_that_is_missed_altogether_scores_the_bound(gankit, tmp_path):
     """A single mode has no other mode to compare with, and a generator may hit none."""
     data = gk.data.load("gaussian", n=1000)
-    scores = evaluate_points(torch.full((2, 50, 2), 100.0) + torch.randn(2, 50, 2), data)
+    far = torch.full((2, 50, 2), 100.0) + torch.randn(2, 50, 2)
+    scores = evaluate(far, data, errors=False, progress=False).values_only()
     assert scores["D_JS[modes]"].tolist() == [1, 1]
     assert scores["modes_covered"].tolist() == [0, 0]
-    scores = evaluate_points(data.images[:500], data)
+    scores = evaluate(data.images[:500], data, errors=False, progress=False).values_only()
     assert scores["D_JS[modes]"].item() == 0
     assert scores["modes_covered"].item() == 1
 
@@ -598,6 +600,12 @@ def test_the_flags_of_evaluate_choose_metrics_space_and_protocol(gankit, done, q
     assert gankit("evaluate", done, "--n", 60, "--features", "pixels", "--no-errors", "--quiet").status == 0
     result = json.loads((done / "evaluation.json").read_text())
     assert result["errors"] == {"FD[pixels]": None}
+
+
+def test_weights_without_their_space_are_refused(gankit, done):
+    for chosen in ([], ["--features", "pixels"]):
+        outcome = gankit("evaluate", done, "-n", 20, "--weights", done / "recipe.json", *chosen)
+        refused(outcome, "--weights", "give --features classifier or inception, got --features")
 
 
 def test_inception_weights_are_read_or_asked_for(gankit, done, monkeypatch, tmp_path):
@@ -920,7 +928,9 @@ def test_a_full_disk_while_evaluating_names_the_file_and_keeps_the_earlier(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", half)
-    refused(gankit("evaluate", done, "-n", 30), f"No space left on device: '{done / 'evaluation.json'}'")
+    outcome = gankit("evaluate", done, "-n", 30)
+    assert "FD[digits classifier]" in outcome.out, "what was measured is printed first"
+    refused(outcome._replace(out=""), f"No space left on device: '{done / 'evaluation.json'}'")
     assert files(done) == before
 
 
@@ -1043,6 +1053,109 @@ def test_real_images_are_looked_at_only_where_a_metric_needs_them(gankit, kept, 
         asked.clear()
 
 
+def test_a_curve_that_was_stopped_goes_on_and_measures_nothing_twice(gankit, kept, quick_judge, monkeypatch):
+    """A full disk at the third row: two are kept, and the next call measures the other two alone."""
+    asked = ["evaluate", kept, "--curve", "-n", 50]
+    assert gankit(*asked, "--quiet", "--to", kept / "whole.json").status == 0
+    measured, written = [], []
+    evaluate_, write = gk.metrics.evaluate, commands.evaluate.runs.write_json
+
+    def counted(*arguments, **settings):
+        measured.append(1)
+        return evaluate_(*arguments, **settings)
+
+    def full_disk(path, value):
+        written.append(value)
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, value)
+
+    monkeypatch.setattr(gk.metrics, "evaluate", counted)
+    with monkeypatch.context() as patch:
+        patch.setattr(commands.evaluate.runs, "write_json", full_disk)
+        outcome = gankit(*asked, "--quiet")
+    *said, error = outcome.err.splitlines(keepends=True)
+    refused(outcome._replace(err=error), "No space left on device")
+    assert json.loads((kept / "curve.json").read_text())["steps"] == [3, 6]
+    assert [line.split(":")[0] for line in said] == ["step 3", "step 6", "step 9"], "said before written"
+    measured.clear()
+    outcome = gankit(*asked, "--quiet")
+    assert (outcome.status, len(measured)) == (0, 2)
+    assert re.findall(r"^step (\d+) ", outcome.out, re.MULTILINE) == ["3", "6", "9", "10"]
+    assert json.loads((kept / "curve.json").read_text()) == json.loads((kept / "whole.json").read_text())
+    # Other questions, and other checkpoints of these steps, are measured anew.
+    measured.clear()
+    assert gankit(*asked, "--quiet", "--splits", 2).status == 0
+    assert len(measured) == 4
+    os.utime(checkpoints.path_of(kept, 6))
+    measured.clear()
+    assert gankit(*asked, "--quiet", "--splits", 2).status == 0
+    assert len(measured) == 1
+
+
+def test_scores_are_printed_before_they_are_written(gankit, done, monkeypatch):
+    def read_only(path, value):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(commands.evaluate.runs, "write_json", read_only)
+    outcome = gankit("evaluate", done, "-n", 30, "--features", "pixels", "--metrics", "fd")
+    refused(outcome._replace(out=""), "Read-only file system")
+    assert "FD[pixels]" in outcome.out
+
+
+def test_pictures_of_any_model_are_measured(gankit, quick_judge, tmp_path):
+    """Digits as PNG files, in folders of their classes, against all digits: every class is there, and FD is small."""
+    digits = gk.data.load("digits", n=300)
+    for i, (image, label) in enumerate(zip(digits.images, digits.labels, strict=True)):
+        (tmp_path / "made" / str(int(label))).mkdir(parents=True, exist_ok=True)
+        pixels = image[0].float().mul(255 / 16).round().byte().numpy()
+        Image.fromarray(pixels).save(tmp_path / "made" / str(int(label)) / f"{i}.png")
+    asked = ["evaluate", "--images", tmp_path / "made", "--data", "digits", "--quiet"]
+    outcome = gankit(*asked, "--metrics", "fd", "class_divergence", "intra_fd", "--to", tmp_path / "a.json")
+    assert outcome.status == 0
+    assert outcome.out.startswith("made, 300 images\n")
+    result = json.loads((tmp_path / "a.json").read_text())
+    space = features.classifier("digits")
+    direct = evaluate(digits.normalise(digits.images), gk.data.load("digits"), ["fd"], space, progress=False)
+    fd = direct["FD[digits classifier]"].value.item()
+    assert result["scores"]["FD[digits classifier]"] == pytest.approx(fd, abs=0.02 * fd + 0.05)
+    assert result["protocols"]["FD[digits classifier]"]["n_real"] == 1797
+    assert not list((tmp_path / "made").glob("*.json"))
+    refused(gankit("evaluate", "--images", tmp_path / "made"), "--images needs --data NAME")
+    refused(gankit("evaluate"), "give the folder of a run, or --images FOLDER")
+    refused(gankit(*asked, "--curve"), "--images is no run")
+    refused(gankit("evaluate", "--images", tmp_path / "made", "--data", "ring"), "holds points")
+
+
+def test_features_of_real_images_are_computed_once_and_kept(gankit, done, quick_judge, monkeypatch, tmp_path):
+    monkeypatch.setenv("GANKIT_CACHE", str(tmp_path / "cache"))
+    classifiers.train_and_cache("digits", progress=False)
+    asked = ["evaluate", done, "-n", 50, "--quiet", "--metrics", "fd", "--to"]
+    seen = []
+    embed = features.FeatureSpace.__call__
+    monkeypatch.setattr(features.FeatureSpace, "__call__", lambda s, x: seen.append(len(x)) or embed(s, x))
+
+    def real_images(name, *more):
+        seen.clear()
+        assert gankit(*asked, tmp_path / name, *more).status == 0
+        return sum(seen) - 50, json.loads((tmp_path / name).read_text())["scores"]
+
+    n, first = real_images("1.json")
+    assert n == 1797
+    assert real_images("2.json") == (0, first)
+    # Other images, and another network, have features of their own.
+    assert real_images("3.json", "--n-real", 100)[0] == 100
+    assert real_images("4.json", "--n-real", 100)[0] == 0
+    (tmp_path / "cache").rename(tmp_path / "old")
+    classifiers.train_and_cache("digits", progress=False)
+    assert real_images("5.json")[0] == 1797
+    # A damaged file is computed anew.
+    (kept,) = (tmp_path / "cache" / "references").glob("*.npz")
+    kept.write_bytes(kept.read_bytes()[:100])
+    assert real_images("6.json") == (1797, first)
+    assert real_images("7.json") == (0, first)
+
+
 def test_curves_of_runs_are_drawn(gankit, kept, done, quick_judge):
     assert gankit("evaluate", kept, "--curve", "-n", 50, "--quiet").status == 0
     outcome = gankit("plot", kept, done)
@@ -1114,7 +1227,7 @@ def test_a_classifier_of_own_pictures_is_written_and_used(gankit, tmp_path, quic
         ("evaluate", ["-n", "--to", "--network", "--sample-seed", "--truncation", "--standing", "--device", "--root",
                       "--metrics",
                       "--features", "--weights", "--download", "--split", "--n-real", "--k", "--splits", "--pairs",
-                      "--no-errors", "--curve", "--step", "--best"]),
+                      "--no-errors", "--curve", "--step", "--best", "--images", "--data", "--size"]),
         ("plot", ["--curves", "--to"]),
         ("recipes", []),
         ("classifier", ["--to", "--test", "--size", "--epochs", "--device", "--download", "--root", "--quiet"]),

@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from gankit.data import NAMES, DataError, Dataset, archives, cache_root, data_root, load, sample_shape
+from gankit.data import (
+    NAMES,
+    SHAPES,
+    DataError,
+    Dataset,
+    SkippedPictures,
+    archives,
+    cache_root,
+    data_root,
+    load,
+    sample_shape,
+)
 
 # Hypothesis and torch start slowly on a busy machine; a deadline would test the machine.
 relaxed = settings(deadline=None, max_examples=60)
@@ -507,9 +518,76 @@ def test_corrupt_image_is_named(pack, kind, damage):
         damage
     ]
     path = pack({f"a/{i}.{kind}": whole for i in range(20)} | {f"b/broken.{kind}": broken})
-    with pytest.raises(DataError, match=rf"{path.name}: cannot decode b/broken\.{kind} \(") as caught:
-        load(path)
-    assert "\n" not in str(caught.value)
+    named = rf"{path.name}: 1 of 21 pictures were skipped\n  cannot decode b/broken\.{kind} \("
+    with pytest.warns(SkippedPictures, match=named):
+        data = load(path)
+    assert (len(data), data.classes) == (20, ("a", "b"))
+    assert all(np.array_equal(image, data.images[0]) for image in data.images)
+    path = pack({f"b/broken.{kind}": broken})
+    alone = rf"not one of (1|21) pictures can be decoded \(cannot decode b/broken\.{kind} \("
+    if path.is_file():  # the folder still holds the others
+        with pytest.raises(DataError, match=alone) as caught:
+            load(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_at_most_ten_skipped_pictures_are_named(pack):
+    path = pack({"a/good.png": encode(grey(1))} | {f"a/{i:02d}.heif": b"" for i in range(13)})
+    with pytest.warns(SkippedPictures) as caught:
+        assert len(load(path)) == 1
+    lines = str(caught[0].message).split("\n  ")
+    assert lines[0].endswith("13 of 14 pictures were skipped")
+    assert lines[-1] == "and 3 more"
+    assert [line.split()[2] for line in lines[1:-1]] == [f"a/{i:02d}.heif" for i in range(10)]
+
+
+# Pillow's names of what it writes into files of these endings.
+FORMATS = {
+    ".jfif": "jpeg",
+    ".jpe": "jpeg",
+    ".jp2": "jpeg2000",
+    ".avif": "avif",
+    ".webp": "webp",
+    ".tga": "tga",
+    ".qoi": "qoi",
+    ".pnm": "ppm",
+}
+
+
+@pytest.mark.parametrize("suffix", sorted(FORMATS))
+def test_every_picture_that_can_be_read_is(pack, suffix):
+    try:
+        content = encode(rgb(200, 100, 50, size=(16, 16)), FORMATS[suffix])
+    except (KeyError, OSError):
+        pytest.skip(f"this Pillow writes no {FORMATS[suffix]}")
+    data = load(pack({f"a/1{suffix}": content, f"a/2{suffix.upper()}": content}))
+    assert len(data) == 2
+    assert (data.images.float().mean((0, 2, 3)) - torch.tensor([200.0, 100, 50])).abs().max() < 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp"])
+def test_pictures_are_turned_as_exif_says(pack, orientation, kind):
+    """Against the table of the EXIF standard: which side of the stored picture is the top, and which the left one."""
+    stored = np.zeros((16, 24, 3), np.uint8)
+    stored[:8, :8] = 255  # the corner at row 0 and column 0 is white
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(buffer, kind, exif=exif.tobytes())
+    image = load(pack({f"a/1.{kind}": buffer.getvalue()})).images[0].float().mean(0)
+    top_left = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}
+    row, column = top_left[orientation]
+    assert image.shape == ((16, 24) if orientation < 5 else (24, 16))
+    corners = image[:: image.shape[0] - 1, :: image.shape[1] - 1]
+    assert corners[row, column] > 200
+    assert corners.sum() < 300
+
+
+def test_damaged_exif_does_no_harm(pack):
+    buffer = io.BytesIO()
+    Image.fromarray(rgb(1, 2, 3)).save(buffer, "png", exif=b"Exif\0\0MM\0*\0\0\xff\xff")
+    assert load(pack({"a/1.png": buffer.getvalue()})).shape == (3, 6, 5)
 
 
 def test_damaged_bytes_in_a_zip_file_are_named(tmp_path):
@@ -518,8 +596,10 @@ def test_damaged_bytes_in_a_zip_file_are_named(tmp_path):
     raw = bytearray(path.read_bytes())
     raw[len(content) // 2] ^= 255
     path.write_bytes(raw)
-    with pytest.raises(DataError, match=r"x\.zip: cannot decode a/1\.png \(BadZipFile"):
-        load(path)
+    with pytest.warns(
+        SkippedPictures, match=r"x\.zip: 1 of 2 pictures were skipped\n  cannot decode a/1\.png \(BadZip"
+    ):
+        assert len(load(path)) == 1
 
 
 def test_sixteen_bit_files_are_refused(pack):
@@ -541,6 +621,7 @@ def test_any_bytes_are_an_image_or_a_data_error(tmp_path_factory, content):
 
 POINTS = torch.zeros(3, 2)
 LABELS = torch.zeros(3).long()
+NHWC = torch.zeros(3, 8, 8, 3, dtype=torch.uint8)
 
 
 @pytest.mark.parametrize(
@@ -571,6 +652,7 @@ LABELS = torch.zeros(3).long()
         (lambda tmp: load("digits", n=1.5), "got 1.5"),
         (lambda tmp: Dataset("d", POINTS.double(), LABELS, ("a",)), "got torch.float64 of shape"),
         (lambda tmp: Dataset("d", POINTS.byte(), LABELS, ("a",)), "got torch.uint8 of shape"),
+        (lambda tmp: Dataset("d", NHWC, LABELS, ("a",)), r"give images\.permute\(0, 3, 1, 2\)"),
         (lambda tmp: Dataset("d", POINTS, LABELS[:2], ("a",)), r"labels must be int64 \[3\] on cpu"),
         (lambda tmp: Dataset("d", POINTS, LABELS.int(), ("a",)), "got torch.int32"),
         (lambda tmp: Dataset("d", POINTS, LABELS + 1, ("a",)), r"labels must lie in 0\.\.0, got 1\.\.1"),
@@ -632,3 +714,13 @@ def test_shapes_are_those_of_the_data():
     assert sample_shape("mnist", 16) == ((1, 16, 16), 10)
     with pytest.raises(ValueError, match="the size of the pictures in photos is not known: give size"):
         sample_shape("photos")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in SHAPES if name.startswith(("digits", "stacked-digits", "ring", "spiral", "gaussian"))],
+)
+def test_the_shapes_of_named_sets_are_those_of_the_sets(name):
+    data = load(name, n=5)
+    assert SHAPES[name] == (data.shape, data.n_classes)
+    assert set(SHAPES) == set(NAMES)

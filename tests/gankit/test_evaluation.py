@@ -5,18 +5,20 @@ import math
 
 import pytest
 import torch
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import entropy
 from torch import nn
 
 import gankit as gk
 from gankit.classifiers import Classifier, Stacked
 from gankit.metrics import features
 from gankit.metrics.entropies import inception_score
-from gankit.metrics.evaluation import evaluate, evaluate_classes, evaluate_points, reference
+from gankit.metrics.evaluation import evaluate, evaluate_classes, reference
 from gankit.metrics.features import FeatureSpace
 from gankit.metrics.frechet import frechet_distance
 from gankit.metrics.kernel import kernel_distance_error
 from gankit.metrics.measures import METRICS, Metric
-from gankit.metrics.modes import class_divergence, frequencies, mode_assignment, mode_coverage, stacked_modes
+from gankit.metrics.modes import class_divergence, frequencies, mode_assignment
 from gankit.metrics.neighbours import prdc
 from gankit.metrics.similarity import ms_ssim_diversity
 from gankit.models.blocks import seeded
@@ -149,7 +151,7 @@ def test_similarity_within_classes_is_larger_where_each_class_has_one_level(monk
     assert scores["MS-SSIM"].protocol == gk.metrics.Protocol(200, pairs=8)
 
 
-def test_stacked_modes_and_their_divergence_are_those_of_the_module():
+def test_stacked_modes_and_their_divergence_agree_with_scipy():
     """On three channels of one digit each: 1,000 classes, most of which 500 samples cannot reach."""
     data = gk.data.load("stacked-digits", n=2_000)
     with seeded(0):
@@ -157,21 +159,30 @@ def test_stacked_modes_and_their_divergence_are_those_of_the_module():
     images = torch.rand(500, 3, 8, 8) * 2 - 1
     names = ["stacked_modes", "stacked_kl", "class_divergence"]
     scores = evaluate(images, data, names, stacked, progress=False)
-    direct = stacked_modes(stacked.logits(stacked(images)).argmax(-1))
-    assert scores["modes_hit"].value == direct["modes_hit"]
-    assert scores["KL[modes]"].value.item() == pytest.approx(direct["KL[modes]"].item(), rel=1e-12)
+    counts = stacked.logits(stacked(images)).argmax(-1).bincount(minlength=1000)
+    assert scores["modes_hit"].value == (counts > 0).sum()
+    assert scores["KL[modes]"].value.item() == pytest.approx(entropy(counts, torch.ones(1000)), rel=1e-12)
     assert (scores["modes_hit"].unit, scores["KL[modes]"].unit) == ("of 1000", "nats")
 
 
-def test_mode_statistics_are_those_of_the_module_for_any_hits():
+def test_mode_statistics_agree_with_scipy_for_any_hits():
     ring = gk.data.load("spiral", n=3_000)
     points = torch.stack([ring.images[:400], torch.full((400, 2), 9.0), ring.centers[3].expand(400, 2)])
     names = ["modes_covered", "high_quality", "mode_divergence", "mode_kl"]
     scores = evaluate(points, ring, names, progress=False)
     assigned = mode_assignment(points, ring.centers, ring.std)
-    direct = mode_coverage(assigned, len(ring.centers), expected=ring.class_frequencies())
-    for name, score in scores.items():
-        torch.testing.assert_close(score.value, direct[name].double(), rtol=1e-12, atol=1e-12)
+    expected = ring.class_frequencies().numpy()
+    for row, labels in enumerate(assigned):
+        shares = frequencies(labels, len(expected)).numpy()
+        none = shares.sum() == 0  # no mode is hit: the bounds, 1 bit and the KL of the rarest mode alone
+        direct = {
+            "modes_covered": (shares >= 0.1 * expected - 1e-12).sum(),
+            "high_quality": shares.sum(),
+            "D_JS[modes]": 1.0 if none else jensenshannon(shares, expected, base=2) ** 2,
+            "KL[modes]": -math.log(expected.min()) if none else entropy(shares, expected),
+        }
+        for name, score in scores.items():
+            assert score.value[row].item() == pytest.approx(direct[name], rel=1e-9, abs=1e-12), name
 
 
 def test_the_data_themselves_score_as_a_perfect_generator(digits):
@@ -254,7 +265,9 @@ def test_points_have_mode_statistics():
     assert half["modes_covered"].value == 4
     expected = class_divergence(torch.tensor([1.0] * 4 + [0.0] * 4), ring.class_frequencies())
     assert half["D_JS[modes]"].value.item() == pytest.approx(expected.item(), abs=0.01)
-    assert evaluate_points(ring.images, ring)["D_JS[modes]"] < 1e-4  # all but the 1.1 % that lie outside
+    assert (
+        evaluate(ring.images, ring, progress=False)["D_JS[modes]"].value < 1e-4
+    )  # all but the 1.1 % that lie outside
 
 
 def test_labels_of_a_conditional_generator_reach_the_metrics(digits, monkeypatch):
@@ -410,10 +423,43 @@ def test_samples_that_do_not_fit_are_refused(digits, sampler, sentence):
         evaluate(sampler, digits, n=20, progress=False)
 
 
-def test_a_reference_is_not_described_twice_and_not_weighted(digits, space):
+def test_a_reference_is_not_described_twice(digits, space):
     known = reference(digits, space, n=50, progress=False)
     with pytest.raises(ValueError, match="a Reference brings its own features, n_real: leave them out"):
         evaluate(torch.zeros(5, 1, 8, 8), known, features=space, n_real=10)
-    weighted = digits.with_weights(torch.ones(len(digits)))
-    with pytest.raises(ValueError, match="'digits' is weighted"):
-        evaluate(torch.zeros(5, 1, 8, 8), weighted)
+
+
+def test_a_weighted_reference_is_drawn_by_its_weights(digits, space):
+    """Only threes and, twice as often, fours: their shares are exact, and the features those of such images."""
+    weights = (digits.labels == 3).double() / (digits.labels == 3).sum()
+    weights += 2 * (digits.labels == 4).double() / (digits.labels == 4).sum()
+    weighted = digits.with_weights(weights)
+    known = reference(weighted, space, progress=False)
+    assert (len(known.data), known.data.name, known.data.weights) == (len(digits), "digits, weighted", None)
+    shares = known.data.class_frequencies()
+    assert shares[4].item() == pytest.approx(2 / 3, abs=4 * math.sqrt(2 / 9 / len(digits)))
+    assert shares[[3, 4]].sum() == 1
+    real = digits.subset(weighted.draw(3_000, torch.Generator().manual_seed(9)))
+    scores = evaluate(real.normalise(real.images), known, ["fd", "class_divergence"], progress=False)
+    plain = evaluate(real.normalise(real.images), digits, ["fd"], space, progress=False)
+    assert scores["FD[random]"].value < 0.05 * plain["FD[random]"].value
+    classes = space.logits(space(real.normalise(real.images))).argmax(-1)
+    exact = class_divergence(frequencies(classes, 10), torch.eye(10)[3] + 2 * torch.eye(10)[4])
+    assert scores["D_JS[classes]"].value.item() == pytest.approx(exact.item(), rel=1e-12)
+    assert scores["FD[random]"].protocol.reference == "digits, weighted"
+    assert len(reference(weighted, space, n=50, progress=False).data) == 50
+
+
+def test_distances_say_that_less_is_better_and_every_metric_its_title(space):
+    distances = {name for name, metric in METRICS.items() if metric.less_is_better}
+    assert distances == {
+        "fd",
+        "kd",
+        "intra_fd",
+        "class_divergence",
+        "mode_divergence",
+        "mode_kl",
+        "stacked_kl",
+    }
+    assert METRICS["fd"].title_in(space) == "FD[random]"
+    assert METRICS["class_divergence"].title_in(space) == "D_JS[classes]"

@@ -81,9 +81,7 @@ def test_any_module_runs_in_evaluation_mode_and_keeps_its_own():
     "images", [torch.zeros(4, 1, 8, 9), torch.zeros(1, 8, 8), torch.zeros(0, 1, 8, 8), torch.zeros(4, 1, 8, 8).byte()]
 )  # fmt: skip
 def test_images_that_do_not_fit_a_space_are_refused(digits, images):
-    with pytest.raises(
-        ValueError, match=r"must be floating point \[\.\.\., N, 1, 8, 8\] for the space 'pixels'"
-    ):
+    with pytest.raises(ValueError, match=r"must be .*\[\.\.\., (N, )?1, 8, 8\] .*for the space 'pixels'"):
         features.pixels(digits)(images)
 
 

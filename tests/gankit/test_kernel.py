@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics.pairwise import polynomial_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gankit.metrics.kernel import kernel_distance, kernel_distance_error, kernel_distance_subsets
+from gankit.metrics.kernel import kernel_distance, kernel_distance_error
 
 # Hypothesis and torch start slowly on a busy machine; a deadline would test the machine.
 relaxed = settings(deadline=None, max_examples=30)
@@ -128,24 +128,6 @@ def test_lower_precision_loses_little(dtype):
     assert kernel_distance(a, b.double()).item() == pytest.approx(by_definition(a, b), rel=1e-10)
 
 
-def test_subsets_of_the_whole_are_the_whole():
-    a, b = normal(50, 6, seed=17), normal(50, 6, seed=18) + 0.3
-    mean, spread = kernel_distance_subsets(a, b, subsets=3, subset_size=50)
-    assert mean.item() == pytest.approx(kernel_distance(a, b).item(), rel=1e-12)
-    assert spread.item() < 1e-12
-
-
-def test_subsets_follow_the_seed_and_agree_with_the_whole_on_average():
-    a, b = normal(300, 6, seed=19), normal(250, 6, seed=20) + 0.3
-    first = kernel_distance_subsets(a, b, subsets=60, subset_size=40, seed=1)
-    assert first == kernel_distance_subsets(a, b, subsets=60, subset_size=40, seed=1)
-    assert first.mean != kernel_distance_subsets(a, b, subsets=60, subset_size=40, seed=2).mean
-    error = first.spread.item() / math.sqrt(60)
-    assert abs(first.mean.item() - kernel_distance(a, b).item()) < 4 * error
-    # Larger subsets spread less: the spread says how large the subsets were.
-    assert kernel_distance_subsets(a, b, subsets=60, subset_size=160).spread < 0.7 * first.spread
-
-
 class Largest(TorchDispatchMode):
     """The size of the largest tensor that any operation returns."""
 
@@ -185,19 +167,6 @@ def test_blocks_stay_below_the_memory_argument():
             lambda: kernel_distance(torch.zeros(5, 3), torch.zeros(5, 3), max_bytes=9),
             "at least 65536, got 9",
         ),
-        (
-            lambda: kernel_distance_subsets(torch.zeros(5, 3), torch.zeros(9, 3), subset_size=6),
-            r"2\.\.5, .* got 6",
-        ),
-        (
-            lambda: kernel_distance_subsets(torch.zeros(5, 3), torch.zeros(9, 3), subset_size=1),
-            r"2\.\.5, .* got 1",
-        ),
-        (
-            lambda: kernel_distance_subsets(torch.zeros(5, 3), torch.zeros(9, 3), subsets=0, subset_size=2),
-            "at least 1, got 0",
-        ),
-        (lambda: kernel_distance_subsets(torch.zeros(2, 5, 3), torch.zeros(5, 3)), r"\[2, 5, 3\]"),
     ],
 )
 def test_errors_name_the_argument_and_what_came(call, message):

@@ -111,7 +111,7 @@ def test_pictures_of_one_size_need_no_size(tmp_path):
     header = pack_writer.pack(
         lsun.from_lmdb(write(tmp_path / "in", {"a": buffer.getvalue()})), tmp_path / "out"
     )
-    assert (header.shape, header.rule) == ([1, 3, 5, 6], "as they are")
+    assert (header.shape, header.rule) == ([1, 3, 5, 6], packs.AS_THEY_ARE)
     assert np.array_equal(data.load(tmp_path / "out").images[0].permute(1, 2, 0), pixels)
 
 

@@ -279,3 +279,83 @@ def test_density_takes_more_neighbours_than_there_are_generated_samples():
     assert density_coverage(real, fake, 7).density.item() == pytest.approx(
         (across < within[:, None]).sum() / (7 * 3)
     )
+
+
+# Features of few bits: keys of rows that differ must differ, and where they do not, nothing may be lost
+
+LATTICES = {
+    "halves": lambda x: x.mul(4).round().div(2).double(),
+    "integers": lambda x: x.mul(2).round().double(),
+    "bfloat16": lambda x: x.bfloat16().double(),
+    "float16": lambda x: x.half().double(),
+    "bfloat16 as float32": lambda x: x.bfloat16().float(),
+    "large powers of two": lambda x: (2.0**40) * x.mul(2).round().double(),
+}
+
+
+def lattice(name, n, d, seed, repeats):
+    """n rows on a lattice, of which every `repeats`-th is a copy of another."""
+    generator = torch.Generator().manual_seed(seed)
+    x = LATTICES[name](torch.randn(n, d, generator=generator))
+    x[::repeats] = x[torch.randint(n, (len(x[::repeats]),), generator=generator)]
+    return x
+
+
+@relaxed
+@given(
+    st.sampled_from(sorted(LATTICES)), seeds, st.integers(3, 60), st.integers(3, 60),
+    st.integers(1, 70), st.integers(1, 3), st.integers(2, 9),
+)  # fmt: skip
+def test_lattices_count_as_in_the_definition(name, seed, n, m, d, k, repeats):
+    k = min(k, n - 1, m - 1)
+    real, fake = (lattice(name, size, d, seed + i, repeats) for i, size in enumerate((n, m)))
+    result = prdc(real, fake, k)
+    assert_equal(result, by_definition(real, fake, k))
+    assert precision_recall(real, fake, k)._asdict() == {key: result[key] for key in ("precision", "recall")}
+    assert density_coverage(real, fake, k)._asdict() == {key: result[key] for key in ("density", "coverage")}
+
+
+@pytest.mark.parametrize("name", ["halves", "integers", "bfloat16", "float16"])
+def test_lattices_agree_with_prdc(name, capsys):
+    """With products of few bits the package prdc's distances are exact, and ties are ties for it, too.
+
+    Its balls are open throughout, and those of precision and recall are closed by definition: on a lattice, where
+    points lie on borders, these differ.
+    """
+    peer = pytest.importorskip("prdc")
+    real, fake = (LATTICES[name](normal(300, 48, seed)) for seed in (1, 2))
+    expected = peer.compute_prdc(real.numpy(), fake.numpy(), nearest_k=5)
+    alike = ("density", "coverage") if name in ("halves", "integers") else tuple(expected)
+    result = prdc(real, fake, 5)
+    assert_equal({key: result[key] for key in alike}, {key: float(expected[key]) for key in alike})
+
+
+def test_digits_as_float64_count_as_in_the_definition():
+    from sklearn.datasets import load_digits
+
+    x = torch.from_numpy(load_digits().data)
+    assert x.dtype == torch.float64
+    real, fake = x[:900], x[897:]  # the two share three images
+    assert_equal(prdc(real, fake, 5), by_definition(real, fake, 5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_that_differ_have_different_keys(dtype):
+    """All 2^16 corners of a cube, each coordinate 0 or 1: one bit of exponent each, and no key twice."""
+    corners = (torch.arange(2**16)[:, None] >> torch.arange(16) & 1).to(dtype)
+    assert len(neighbours._keys(corners).unique()) == len(corners)
+
+
+@relaxed
+@given(seeds, st.integers(1, 5), st.integers(2, 40))
+def test_rows_that_share_a_key_are_told_apart_exactly(seed, n_keys, n):
+    """With keys of a few values nearly all rows collide; the result is that of NumPy's own `unique`."""
+    x = torch.randint(0, 3, (n, 2), generator=torch.Generator().manual_seed(seed)).double()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbours, "_keys", lambda x: x.sum(1).long() % n_keys)
+        rows, count = neighbours._distinct(x)
+        if n > 3:
+            assert_equal(prdc(x, x + 1, 2), by_definition(x, x + 1, 2))
+    expected, expected_count = np.unique(x.numpy(), axis=0, return_counts=True)
+    found = sorted(zip(rows.tolist(), count.tolist(), strict=True))
+    assert found == sorted(zip(expected.tolist(), expected_count.tolist(), strict=True))

@@ -22,7 +22,7 @@ import gankit as gk
 from gankit import commands, data
 from gankit.data import DataError, MappedDataset, archives, pack_writer, packs
 from gankit.data.dataset import host_generator
-from gankit.data.packs import BLOCK, RULE
+from gankit.data.packs import AS_THEY_ARE, BLOCK, RULE
 
 relaxed = settings(deadline=None, max_examples=25)
 
@@ -134,7 +134,7 @@ def test_pictures_of_one_size_need_no_size(tmp_path):
     pixels = np.arange(5 * 6 * 3, dtype=np.uint8).reshape(5, 6, 3)
     path = write(tmp_path / "a", {"x/0.png": encode(pixels), "x/1.png": encode(pixels[::-1].copy())})
     header = pack(path, tmp_path / "out", size=None)
-    assert (header.shape, header.rule) == ([2, 3, 5, 6], "as they are")
+    assert (header.shape, header.rule) == ([2, 3, 5, 6], AS_THEY_ARE)
     assert same(data.load(tmp_path / "out"), data.load(path))
     write(path, {"x/2.png": encode(pixels[:4])})
     with pytest.raises(DataError, match=r"x/2.png is 6 x 4 and others are 6 x 5: give a size"):
@@ -222,6 +222,70 @@ def test_strict_also_refuses_what_an_earlier_start_had_skipped(tmp_path, blocks_
         pack(path, tmp_path / "out")
     with pytest.raises(DataError, match=r"cannot decode cat/0000\.jpg"):
         pack(path, tmp_path / "out", strict=True)
+
+
+def test_a_pack_and_a_folder_skip_the_same_pictures(tmp_path):
+    """One rule: photographs of a telephone, a link that leads nowhere, damage, more bits, and a folder named .png."""
+    files = photographs(6) | {
+        "cat/a.heic": b"\0\0\0\x18ftypheic",
+        "cat/b.jpg": b"damaged",
+        "dog/deep.png": encode(np.full((9, 9), 40_000, dtype=np.uint16)),
+        "dog/folder.png/notes.txt": b"x",
+    }
+    path = write(tmp_path / "in", files)
+    (path / "dog" / "link.png").symlink_to(tmp_path / "gone.png")
+    header = pack(path, tmp_path / "out")
+    with pytest.warns(data.SkippedPictures) as caught:
+        loaded = data.load(path, size=8)
+    head, *lines = str(caught[0].message).split("\n  ")
+    assert head == f"{path}: 4 of 10 pictures were skipped"
+    assert lines == header.skipped == [
+        "cannot decode cat/a.heic (UnidentifiedImageError: cannot identify image file); save it as .png or .jpg",
+        "cannot decode cat/b.jpg (UnidentifiedImageError: cannot identify image file)",
+        "dog/deep.png has pixels of mode 'I;16'; convert it to 8 bits per channel",
+        "cannot decode dog/link.png (FileNotFoundError: No such file or directory)",
+    ]  # fmt: skip
+    packed = data.load(tmp_path / "out")
+    assert packed.classes == loaded.classes
+    assert len(packed) == len(loaded) == 6
+    rows = [
+        {(image.numpy().tobytes(), int(y)) for image, y in zip(d.images, d.labels, strict=True)}
+        for d in (packed, loaded)
+    ]
+    assert rows[0] == rows[1]
+    # A damaged first picture decides no shape.
+    same_size = write(tmp_path / "same", {"a/0.png": b"x", "a/1.png": encode(np.zeros((5, 6), np.uint8))})
+    assert pack(same_size, tmp_path / "same_out", size=None).shape == [1, 1, 5, 6]
+
+
+def test_a_member_that_unpacks_to_gigabytes_is_skipped_unread(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MAX_BYTES", 100_000)
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/0.png", encode(np.zeros((9, 9), np.uint8)))
+        archive.writestr("a/bomb.png", bytes(3_500_000))
+    assert path.stat().st_size < 5_000
+    header = pack(path, tmp_path / "out")
+    assert header.skipped == ["a/bomb.png has 3.50MB, and a picture may have 100kB at most"]
+    with pytest.raises(DataError, match=r"bomb\.zip: a/bomb\.png has 3\.50MB"):
+        pack(path, tmp_path / "strict", strict=True)
+    # A length that is too short is where unpacking ends: the checksum is then another.
+    lying = bytearray(path.read_bytes())
+    for place in (lying.find(b"a/bomb.png") - 30, lying.rfind(b"a/bomb.png") - 46):
+        field = place + (22 if lying[place : place + 4] == b"PK\x03\x04" else 24)
+        lying[field : field + 4] = (50_000).to_bytes(4, "little")
+    (tmp_path / "lying.zip").write_bytes(lying)
+    assert "a/bomb.png (BadZipFile: Bad CRC-32" in pack(tmp_path / "lying.zip", tmp_path / "out2").skipped[0]
+
+
+def test_packing_into_the_originals_is_refused_without_advice_to_remove_them(tmp_path, capsys):
+    path = write(tmp_path / "pics", photographs(3))
+    for target in (path, path.parent / "." / "pics"):
+        assert gankit("pack", path, target, "--quiet") == 2
+        error = capsys.readouterr().err
+        assert "is SRC: give another name" in error
+        assert "remove" not in error
+    assert len(list(path.rglob("*.jpg"))) == 3
 
 
 def test_nothing_to_pack_is_refused(tmp_path):
@@ -352,8 +416,10 @@ def test_a_second_process_is_kept_out(tmp_path):
 def test_a_full_disk_is_said_before_decoding(tmp_path, monkeypatch):
     path = write(tmp_path / "in", photographs(3))
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
-    with pytest.raises(DataError, match=r"has 0.0 GB free, and the pack needs 0.0 GB more"):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=12_000))
+    with pytest.raises(
+        DataError, match=r"has 12.0kB free, and the pack needs \d\d\.\dkB more: \d\d,\d{3} bytes too few"
+    ):
         pack(path, tmp_path / "out", size=64)
 
 
@@ -372,11 +438,11 @@ def test_what_is_already_there_is_left_alone(tmp_path):
     header = pack(path, tmp_path / "out")
     before = contents(tmp_path / "out")
     assert pack(path, tmp_path / "out") == header
-    with pytest.raises(DataError, match=r"is a pack of in \(split None, size 8\): remove it"):
+    with pytest.raises(DataError, match=r"is a pack of in \(split None, size 8\): remove that pack, or"):
         pack(path, tmp_path / "out", size=6)
     assert contents(tmp_path / "out") == before
-    with pytest.raises(DataError, match="exists and is no pack"):
-        pack(path, path)
+    with pytest.raises(DataError, match=r"exists and is no pack: give another name$"):
+        pack(path, path)  # and no word of removing it: these may be the only originals
 
 
 # --- Damaged packs ----------------------------------------------------------------------------------------------

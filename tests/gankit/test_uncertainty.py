@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
+from gankit.metrics import uncertainty
 from gankit.metrics.frechet import FrechetStats, frechet_distance, frechet_from_stats
 from gankit.metrics.modes import class_divergence
 from gankit.metrics.uncertainty import bootstrap_counts, frechet_error, jackknife
@@ -123,3 +124,14 @@ def test_bootstrap_of_a_divergence_is_the_spread_over_independent_samples():
     spread = class_divergence(shares, expected).std().item()
     errors = bootstrap_counts(lambda s: class_divergence(s, expected), shares, 500)
     assert errors.median().item() == pytest.approx(spread, rel=0.15)
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(12, 300, 40), (40, 300, 40), (7, 5, 30)])
+def test_the_error_of_few_samples_is_that_of_the_full_space(n, m, d):
+    """Fewer samples than features: computed within their span, and as the formula has it in all dimensions."""
+    fake, real = (
+        torch.randn(k, d, generator=torch.Generator().manual_seed(k), dtype=torch.float64) for k in (n, m)
+    )
+    fake[:, 3] = 2.0  # an axis without variance
+    full = uncertainty._influence(fake, FrechetStats.from_features(real)).std() / math.sqrt(n)
+    assert frechet_error(fake, real).item() == pytest.approx(full.item(), rel=1e-7)
