@@ -110,7 +110,9 @@ def draw(result: dict[str, Any], games: tuple[str, ...] = ("ns-leakyema", "wgan-
                 result["alpha"], result["beta"], surfaces[name].T, levels=levels, cmap="viridis"
             )
             best = result["summary"][name]["fastest"]
-            ax.plot(best["alpha"], best["beta"], "o", mfc="#FFFFFF", mec="#000000", ms=7, clip_on=False, zorder=5)
+            ax.plot(
+                best["alpha"], best["beta"], "o", mfc="#FFFFFF", mec="#000000", ms=7, clip_on=False, zorder=5
+            )
             ax.set(title=TITLES[name], xlim=(0, 1), ylim=(0, 1))
             ax.grid(False)
         column[-1].set_xlabel(r"$\alpha$ (per unit of time)")
