@@ -35,6 +35,9 @@ COSTS = ("ns", "mm", "mm-nsat")
 SETTINGS = {"dropping": "-digits", "saturating": "-digits-saturating"}
 """Setting -> ending of the recipes' names."""
 
+NAMES = {"dropping": "gentle setting", "saturating": "rough setting"}
+"""Setting -> its name in chapter 1 and in the figure."""
+
 LABELS = {"ns": "NS", "mm": "MM", "mm-nsat": "MM-nsat"}
 
 SAMPLES = 1_000
@@ -145,8 +148,8 @@ def draw(result: dict[str, Any]) -> Figure:
             style = {"label": LABELS[cost], "color": color_of(cost)}
             band(row[0], setting["gradient_steps"], np.array(setting[cost]["gradient"]), **style)
             band(row[1], setting["steps"], np.array(setting[cost]["divergence"]), **style)
-        row[0].set(yscale="log", ylabel="norm of G's gradient", title=f"{name}: gradient")
-        row[1].set(yscale="log", ylabel="$D_{JS}$ of classes (bits)", title=f"{name}: class coverage")
+        row[0].set(yscale="log", ylabel="norm of G's gradient", title=f"{NAMES[name]}: gradient")
+        row[1].set(yscale="log", ylabel="$D_{JS}$ of classes (bits)", title=f"{NAMES[name]}: class coverage")
         row[1].set_yticks([0.01, 0.03, 0.1, 0.3, 0.76], ["0.01", "0.03", "0.1", "0.3", "0.76"])
         row[1].minorticks_off()
         row[0].axhline(DEAD, color="black", lw=0.8, ls=":")

@@ -114,7 +114,10 @@ def compute(n_seeds: int = 20, steps: int = 1_500) -> dict[str, Any]:
 
 
 def draw(result: dict[str, Any]) -> Figure:
-    """Left: distance of the generator's digits; right: how far apart D holds its two kinds of samples."""
+    """Left: distance of the generator's digits; right: how far apart D holds its two kinds of samples.
+
+    Lines are medians, bands run from the lower to the upper quartile of the seeds.
+    """
     use_style()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.3))
     look = {
@@ -123,8 +126,9 @@ def draw(result: dict[str, Any]) -> Figure:
         "generator": (gk.plotting.COLORS["ls"], "own samples"),
     }
     for name, (color, label) in look.items():
-        band(left, result["steps"], np.array(result[name]["distance"]), color=color, label=label)
-        band(right, result["log_steps"], np.array(result[name]["gap"]), color=color, label=label)
+        for ax, at, values in ((left, "steps", "distance"), (right, "log_steps", "gap")):
+            quartiles = np.percentile(result[name][values], [25, 50, 75], axis=1).T
+            band(ax, result[at], quartiles, color=color, label=label)
     left.set(xlabel="generator steps", ylabel="FD[digits classifier] (no unit)", yscale="log")
     left.set_yticks([20, 30, 50, 100, 200], ["20", "30", "50", "100", "200"])
     left.minorticks_off()

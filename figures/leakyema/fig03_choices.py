@@ -132,7 +132,7 @@ def draw(result: dict[str, Any]) -> Figure:
             middle, y + offset, xerr=ends, fmt="o", ms=4, lw=1.2, color=COLORS[name], label=setup.title
         )
     ax.set(xlabel=r"norm of the generator's mean $\|\mu\|$, averaged over training", xscale="log")
-    ax.set_yticks(y, [row["name"] for row in rows], fontsize=8)
+    ax.set_yticks(y, ["our reading" if row["name"] == "default" else row["name"] for row in rows], fontsize=8)
     ax.set_ylim(-0.5, len(rows) - 0.5)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize=8)
     return figure

@@ -141,20 +141,21 @@ def compute(seeds: int | None = None, steps: int = 5000, choices: Choices | None
 
 
 def draw(result: dict[str, Any]) -> Figure:
-    """Both panels, from the result of :func:`compute`: lines are medians, bands span all seeds."""
+    """Three panels, from the result of :func:`compute`: lines are medians, bands span all seeds.
+
+    Left the distance over training, in the middle its first 500 steps, right what D says.
+    """
     use_style()
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6))
+    figure, (left, zoom, right) = plt.subplots(1, 3, figsize=(11.5, 3.6))
     for name, setup in SETUPS.items():
-        band(
-            left,
-            np.array(result["steps"]),
-            np.array(result["norms"][name]),
-            label=setup.title,
-            color=COLORS[name],
-        )
+        steps, norms = np.array(result["steps"]), np.array(result["norms"][name])
+        for ax in (left, zoom):
+            band(ax, steps, norms, label=setup.title, color=COLORS[name])
         right.stairs(
             result["noisy_outputs"][name], result["edges"], color=COLORS[name], lw=1.8, label=setup.title
         )
+    zoom.axhline(norms[0].mean() / 2, color="black", lw=0.8, ls=":")
+    zoom.set(xlabel="generator steps", xlim=(0, 500), ylim=(0, None), title="the first 500 steps")
     left.set(xlabel="generator steps", ylabel=r"norm of the generator's mean $\|\mu\|$", ylim=(0, None))
     right.set(
         xlabel=rf"D's output $\sigma(D(G(z)))$ after step {result['settings']['snapshot']}",
@@ -162,7 +163,7 @@ def draw(result: dict[str, Any]) -> Figure:
         yscale="log",
         xlim=(0, 1),
     )
-    left.legend()
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=len(SETUPS))
     return figure
 
 

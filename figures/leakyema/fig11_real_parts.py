@@ -88,32 +88,37 @@ def compute(points: int = 200) -> dict[str, Any]:
 def draw(result: dict[str, Any], games: tuple[str, ...] = ("ns-leakyema", "wgan-leakyema")) -> Figure:
     """One panel per game, from the result of :func:`compute`; a dot marks the fastest rate.
 
-    The panels of one loss share a colour scale, so that its two averages can be compared.
+    One column per loss; its averages share a colour scale and its bar, so that they can be compared.
 
     Args:
         result: from :func:`compute`.
         games: keys of `TITLES`; the default are the paper's two.
     """
     use_style()
-    figure, axes = plt.subplots(1, len(games), figsize=(4.4 * len(games), 3.6), squeeze=False)
+    losses = list(dict.fromkeys(name.split("-")[0] for name in games))
+    shape = (-(-len(games) // len(losses)), len(losses))
+    size = (4.4 * shape[1], 3.3 * shape[0])
+    figure, axes = plt.subplots(*shape, figsize=size, squeeze=False, sharex=True, sharey=True)
     surfaces = {name: np.array(result["surfaces"][name]) for name in games}
-    for ax, name in zip(axes[0], games, strict=True):
-        loss = name.split("-")[0]
-        same_loss = [surface for other, surface in surfaces.items() if other.split("-")[0] == loss]
-        lowest, highest = min(map(np.min, same_loss)), max(map(np.max, same_loss))
+    for column, loss in zip(axes.T, losses, strict=True):
+        averages = [name for name in games if name.split("-")[0] == loss]
+        lowest = min(surfaces[name].min() for name in averages)
+        highest = max(surfaces[name].max() for name in averages)
         levels = MaxNLocator(21).tick_values(lowest, highest)
-        filled = ax.contourf(result["alpha"], result["beta"], surfaces[name].T, levels=levels, cmap="viridis")
-        best = result["summary"][name]["fastest"]
-        ax.plot(best["alpha"], best["beta"], "o", mfc="#FFFFFF", mec="#000000", ms=7, clip_on=False, zorder=5)
-        ax.set(
-            xlabel=r"$\alpha$ (per unit of time)",
-            ylabel=r"$\beta$",
-            title=TITLES[name],
-            xlim=(0, 1),
-            ylim=(0, 1),
-        )
-        ax.grid(False)
-        figure.colorbar(filled, ax=ax, label=r"$\max\,\mathrm{Re}\,\lambda$ (per unit of time)")
+        for ax, name in zip(column, averages, strict=True):
+            filled = ax.contourf(
+                result["alpha"], result["beta"], surfaces[name].T, levels=levels, cmap="viridis"
+            )
+            best = result["summary"][name]["fastest"]
+            ax.plot(
+                best["alpha"], best["beta"], "o", mfc="#FFFFFF", mec="#000000", ms=7, clip_on=False, zorder=5
+            )
+            ax.set(title=TITLES[name], xlim=(0, 1), ylim=(0, 1))
+            ax.grid(False)
+        column[-1].set_xlabel(r"$\alpha$ (per unit of time)")
+        figure.colorbar(filled, ax=list(column), label=r"$\max\,\mathrm{Re}\,\lambda$ (per unit of time)")
+    for ax in axes[:, 0]:
+        ax.set_ylabel(r"$\beta$")
     return figure
 
 

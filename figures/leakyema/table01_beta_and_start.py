@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from figures.leakyema import runs
 from figures.leakyema.runs import Variant
 from figures.provenance import command_line
-from gankit.plotting import band, use_style
+from gankit.plotting import use_style
 
 PAPER: Mapping[float, Mapping[str, tuple[float, float]]] = {
     0.32: {"0": (7.94, 2.40), "0.25": (5.33, 0.45), "0.5": (4.21, 0.21), "0.75": (5.05, 0.63)},
@@ -76,7 +76,7 @@ def compute(
 
 def draw(result: dict[str, Any]) -> Figure:
     """On the left the distance at the end for every cell (dots are seeds, lines join medians); then the average's
-    distance during training for each start, a band over seeds for each beta.
+    distance during training for each start, thin lines for the seeds and a thick one for their median.
 
     Args:
         result: of `compute`.
@@ -93,7 +93,9 @@ def draw(result: dict[str, Any]) -> Figure:
             name_of(beta, share): color for beta, color in colors.items()
         }
         for name, color in curves.items():
-            band(ax, np.array(result["steps"]), np.array(result[name]["distance"], float), color=color)
+            distance = np.array(result[name]["distance"], float)
+            ax.plot(result["steps"], distance, color=color, lw=0.6, alpha=0.5)
+            ax.plot(result["steps"], np.median(distance, 1), color=color, lw=2)
         ax.axvline(share * result["steps"][-1], color="black", lw=0.8, ls=":")
         ax.set(title=f"N at {share:.0%} of the steps", xlabel="generator steps", yscale="log")
     handles = [

@@ -85,8 +85,11 @@ def draw(result: dict[str, Any]) -> Figure:
         fit = result["summary"][name]["shown"]
         style = {"color": COLORS[name], "label": title, "lw": widths[name]}
         left.plot(x, norm.pdf(x, fit["mean"], fit["std"]), ls="--" if name == "w1" else "-", **style)
-        distance = np.abs(result["fits"][name]["mean"])
-        right.plot(result["separations"], distance, "o-", ms=4, **style)
+        means = np.array(result["fits"][name]["mean"])
+        # A dropped mode is a jump, and a line between its two sides would be a ramp that nobody measured.
+        covered = np.array([covers(*pair) for pair in zip(means, result["separations"], strict=True)])
+        for part in (covered, ~covered):
+            right.plot(np.array(result["separations"])[part], np.abs(means[part]), "o-", ms=4, **style)
     left.set(xlabel="$x$", ylabel="density", title=f"modes at ±{s:g}")
     right.set(
         xlabel="separation $s$ (modes at ±s, standard deviation 1)",

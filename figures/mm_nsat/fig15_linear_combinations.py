@@ -65,8 +65,12 @@ def orders(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def draw(result: dict[str, Any]) -> Figure:
-    """Distance and class divergence during training (`coverage.draw`), of the costs that the result holds."""
-    return coverage.draw(result, {name: VARIANTS[name] for name in result["names"]}, STYLES)
+    """Distance and class divergence during training (`coverage.draw`), of the costs that the result holds.
+
+    Besides the eight, the result may hold any cost of `PAPER_COSTS`, the other end of a family say.
+    """
+    variants = PAPER_COSTS | VARIANTS
+    return coverage.draw(result, {name: variants[name] for name in result["names"]}, STYLES)
 
 
 if __name__ == "__main__":

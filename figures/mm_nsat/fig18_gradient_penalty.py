@@ -148,10 +148,16 @@ def draw(result: Mapping[str, Any]) -> Figure:
         x, y = ([last[f"{cost} {value:g}"][key].mean() for value in strengths] for key in KEPT[:2])
         ax.plot(x, y, "o:", color=color, ms=8, mfc="white")
         for i, value in enumerate(strengths):
-            # Above the circles on the way down and below them on the way back, so that they do not meet.
-            offset = (-9, 6) if i <= int(np.argmin(x)) else (8, -13)
+            # By turns on either side of the path, with a thin line to the circle: some lie close together.
+            offset = (-16, 12) if i % 2 else (18, -16)
             ax.annotate(
-                f"{value:g}", (x[i], y[i]), offset, textcoords="offset points", ha="center", fontsize=8
+                f"{value:g}",
+                (x[i], y[i]),
+                offset,
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+                arrowprops={"arrowstyle": "-", "lw": 0.5, "color": color, "shrinkB": 4},
             )
         ax.set(xscale="log", yscale="log", title=label, ylabel="$D_{JS}$ of classes (bits)")
         ax.set_xlabel(f"FD, {coverage.space_of(result['setting'])} (no unit)")

@@ -21,7 +21,6 @@ from scipy.stats import spearmanr
 
 import gankit as gk
 from figures.mm_nsat import runs
-from figures.mm_nsat.fig15_linear_combinations import mixed
 from figures.mm_nsat.runs import PAPER_COSTS, Variant
 from figures.provenance import command_line, rounded, stamp
 from gankit.metrics.modes import class_divergence
@@ -32,6 +31,9 @@ SETTINGS = ("stacked-digits", "stacked-mnist")
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Of MM-nsat in the cost; 0 is NS."""
+
+BETWEEN = {0.25: "#882255", 0.5: "#CC6677", 0.75: "#DDAA33"}
+"""Colours of the mixtures. They overlap here, so blends of the two ends would not be told apart."""
 
 STRENGTHS = {"strong": 10.0, "relaxed": 0.01}
 """Lambda of the penalty; the paper prints neither of its two."""
@@ -150,7 +152,7 @@ def draw(result: Mapping[str, Any]) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(9, 4))
     for ax, (name, value) in zip(axes, result["strengths"].items(), strict=True):
         for a, mark, dash in zip(SHARES, "os^Dv", ("-", ":", "--", "-.", "-"), strict=True):
-            color = {0.0: color_of("ns"), 1.0: color_of("mm-nsat")}.get(a) or mixed("ns", "mm-nsat", a)
+            color = {0.0: color_of("ns"), 1.0: color_of("mm-nsat")}.get(a) or BETWEEN[a]
             x, y = (np.array(result[name][f"{a:g}"][key], float)[-1] for key in ("distance", "divergence"))
             slope, height = np.polyfit(np.log(x), np.log(y), 1)
             ends = np.array([x.min(), x.max()])
