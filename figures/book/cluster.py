@@ -1,10 +1,10 @@
 """A plan on paper for a large run: operations, memory, all-reduce and reading, for any number of devices.
 
 Counts come from the networks themselves (`count`); what a device can do is measured or stated by its maker; the rest is
-arithmetic (`plan`). `gankit.cost` counts every operation of a recipe's step, backwards too; here the step is predicted
-from the forward passes of one image, as on paper, and a test compares the two. `compute` plans a recipe, BigGAN on
-ImageNet at 128 x 128 pixels, as it stands and as one might start it on one GPU, on 8, and on 8 nodes of 8; and it asks
-what share of their GPUs' peak the authors of the PyTorch code reached.
+arithmetic (`plan`). `gankit.recipes.operations` counts every operation of a recipe's step, backwards too; here the step
+is predicted from the forward passes of one image, as on paper, and a test compares the two. `compute` plans a recipe,
+BigGAN on ImageNet at 128 x 128 pixels, as it stands and as one might start it on one GPU, on 8, on 8 nodes of 8; and it
+asks what share of their GPUs' peak the authors of the PyTorch code reached.
 
 Sources: the ring all-reduce of Patarasuk and Yuan (2009); the README and `launch_BigGAN_bs256x8.sh` of BigGAN-PyTorch
 (8 V100s, full precision: 15 days for 150,000 iterations of 2,048 images and one discriminator step).
@@ -25,10 +25,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from figures.provenance import command_line, rounded, stamp
-from gankit import cost
+from gankit.models.sampling import generate, score
 from gankit.plotting import use_style
-from gankit.recipes import recipes
-from gankit.sampling import generate, score
+from gankit.recipes import operations, recipes
 
 
 @dataclass(frozen=True)
@@ -274,7 +273,7 @@ def compute(recipe: str = "leakyema-biggan-imagenet128") -> dict[str, Any]:
     """
     begun = time.perf_counter()
     settings = recipes[recipe]
-    shape, n_classes = cost.sample_shape(settings)
+    shape, n_classes = operations.sample_shape(settings)
     with FakeTensorMode():
         counts = count(*settings.networks(shape, 0, n_classes), shape)
     n_dis, beta, images = settings.n_dis, settings.leak_beta, settings.batch_size * settings.accumulate

@@ -169,7 +169,7 @@ def test_the_stored_plan_is_that_of_the_recipe_and_what_its_counts_give():
     # The same operations, counted one by one in a training step without numbers, and averaged over the run.
     whole = stored["flops"]["leaking"] * (recipe.steps - recipe.leak_start)
     whole += stored["flops"]["before"] * recipe.leak_start
-    assert whole == pytest.approx(cost.of_recipe(recipe).total, rel=0.01)
+    assert whole == pytest.approx(operations.of_recipe(recipe).total, rel=0.01)
     plt.close(cluster.draw(stored))
 
 
