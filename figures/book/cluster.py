@@ -25,9 +25,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from figures.provenance import command_line, rounded, stamp
+from gankit.data import sample_shape
 from gankit.models.sampling import generate, score
 from gankit.plotting import use_style
-from gankit.recipes import operations, recipes
+from gankit.recipes import recipes
 
 
 @dataclass(frozen=True)
@@ -264,7 +265,7 @@ def compute(recipe: str = "leakyema-biggan-imagenet128") -> dict[str, Any]:
     """The plans for a recipe, while the leak is on.
 
     Args:
-        recipe: the name of one with pictures of a known size.
+        recipe: the name of one with a leak and pictures of a known size.
 
     Returns:
         "counts", "recipe" (what the plan takes from it), "starts", "machines" and "plans" (by name), "flops" (of a step
@@ -273,10 +274,10 @@ def compute(recipe: str = "leakyema-biggan-imagenet128") -> dict[str, Any]:
     """
     begun = time.perf_counter()
     settings = recipes[recipe]
-    shape, n_classes = operations.sample_shape(settings)
+    shape, n_classes = sample_shape(settings.data, settings.size)
     with FakeTensorMode():
         counts = count(*settings.networks(shape, 0, n_classes), shape)
-    n_dis, beta, images = settings.n_dis, settings.leak_beta, settings.batch_size * settings.accumulate
+    n_dis, beta, images = settings.n_dis, settings.leak.beta, settings.batch_size * settings.accumulate
     before = step_flops(counts, images, n_dis)
     ways, plans, days = starts(recipe), {}, {}
     machines = {name: machine_of(way["devices"], way["precision"]) for name, way in ways.items()}
@@ -284,11 +285,12 @@ def compute(recipe: str = "leakyema-biggan-imagenet128") -> dict[str, Any]:
         rest = {"n_dis": n_dis} | {key: way[key] for key in ("batch", "accumulate", "precision")}
         plans[name] = plan(counts, machines[name], beta=beta, **rest)
         early = plan(counts, machines[name], **rest)["step_s"]
-        leaking = settings.steps - settings.leak_start
-        days[name] = (settings.leak_start * early + leaking * plans[name]["step_s"]) / 86_400
-    kept = ("n_dis", "batch_size", "accumulate", "precision", "leak_beta", "leak_start", "steps")
+        leaking = settings.steps - settings.leak.start
+        days[name] = (settings.leak.start * early + leaking * plans[name]["step_s"]) / 86_400
+    kept = ("n_dis", "batch_size", "accumulate", "precision", "steps")
+    leak = {"leak_beta": beta, "leak_start": settings.leak.start}
     return {
-        "recipe": {"name": recipe} | {name: getattr(settings, name) for name in kept},
+        "recipe": {"name": recipe} | {name: getattr(settings, name) for name in kept} | leak,
         "counts": asdict(counts),
         "starts": ways,
         "machines": {name: asdict(machine) for name, machine in machines.items()},
