@@ -2,10 +2,12 @@
 
 Counts come from the networks themselves (`count`); what a device can do is measured or stated by its maker; the rest is
 arithmetic (`plan`). `gankit.recipes.operations` counts every operation of a recipe's step, backwards too; here the step
-is predicted from the forward passes of one image, as on paper, and a test compares the two. `compute` plans BigGAN on
-ImageNet at 128 x 128 pixels for one GPU, for 8, and for 8 nodes of 8.
+is predicted from the forward passes of one image, as on paper, and a test compares the two. `compute` plans a recipe,
+BigGAN on ImageNet at 128 x 128 pixels, as it stands and as one might start it on one GPU, on 8, on 8 nodes of 8; and it
+asks what share of their GPUs' peak the authors of the PyTorch code reached.
 
-Sources: the ring all-reduce of Patarasuk and Yuan (2009); BigGAN's batch of 2,048 (Brock et al., 2018, table 1).
+Sources: the ring all-reduce of Patarasuk and Yuan (2009); the README and `launch_BigGAN_bs256x8.sh` of BigGAN-PyTorch
+(8 V100s, full precision: 15 days for 150,000 iterations of 2,048 images and one discriminator step).
 """
 
 from __future__ import annotations
@@ -22,10 +24,11 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-import gankit as gk
 from figures.provenance import command_line, rounded, stamp
+from gankit.data import sample_shape
 from gankit.models.sampling import generate, score
 from gankit.plotting import use_style
+from gankit.recipes import recipes
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,16 @@ def all_reduce_seconds(size: float, machine: Machine) -> float:
     return ring(inside, size, machine.link) + ring(nodes, size / inside, machine.network)
 
 
-def plan(counts: Counts, machine: Machine, *, batch: int, n_dis: int, beta: float = 0.0) -> dict[str, float]:
+def plan(
+    counts: Counts,
+    machine: Machine,
+    *,
+    batch: int,
+    n_dis: int,
+    beta: float = 0.0,
+    accumulate: int = 1,
+    precision: str = "float32",
+) -> dict[str, float]:
     """What one generator step takes on a machine, communication and computing one after the other.
 
     Args:
@@ -172,25 +184,29 @@ def plan(counts: Counts, machine: Machine, *, batch: int, n_dis: int, beta: floa
         batch: images of each kind in the joint minibatch; a multiple of the number of devices.
         n_dis: discriminator steps per generator step.
         beta: LeakyEMA's share.
+        accumulate: minibatches of `batch` images whose gradients make one step; each has statistics of its own.
+        precision: of the activations, a key of `PEAKS`; what `machine` reaches must be given for the same.
 
     Returns:
         "compute_s", "all_reduce_s" (gradients), "norm_s" (batch norm's statistics) and "step_s" in seconds;
         "images_per_s" and "read_bytes_per_s", of all devices, real images as uint8. For each device "state_bytes"
-        (parameters, gradients, two moments of Adam, the averaged generator) and "activation_bytes" (of a discriminator
-        step with its real and generated images in one pass, or of a generator step if that is more), all float32.
+        (float32 parameters, gradients, two moments of Adam, the averaged generator) and "activation_bytes" (of a
+        discriminator step with its real and generated images in one pass, or of a generator step if that is more).
 
     Raises:
-        ValueError: a batch that the devices cannot share equally.
+        ValueError: a batch that the devices cannot share equally, or an unknown precision.
     """
     if batch % machine.devices:
         raise ValueError(f"batch must be a multiple of the {machine.devices} devices, got {batch}")
-    compute = step_flops(counts, batch // machine.devices, n_dis, beta) / machine.flops
+    if precision not in PEAKS:
+        raise ValueError(f"precision must be one of {', '.join(PEAKS)}, got {precision!r}")
+    compute = accumulate * step_flops(counts, batch // machine.devices, n_dis, beta) / machine.flops
     reduce = n_dis * all_reduce_seconds(4 * counts.d_parameters, machine) + all_reduce_seconds(
         4 * counts.g_parameters, machine
     )
     # Two numbers for each channel: a message's latency is all that counts. The generator's layers are passed once in
     # each discriminator step, and forwards and backwards in its own.
-    norm = (n_dis + 2) * counts.g_norms * all_reduce_seconds(0, machine)
+    norm = accumulate * (n_dis + 2) * counts.g_norms * all_reduce_seconds(0, machine)
     step = compute + reduce + norm
     local = batch // machine.devices
     return {
@@ -198,49 +214,95 @@ def plan(counts: Counts, machine: Machine, *, batch: int, n_dis: int, beta: floa
         "all_reduce_s": reduce,
         "norm_s": norm,
         "step_s": step,
-        "images_per_s": n_dis * batch / step,
-        "read_bytes_per_s": n_dis * batch * counts.image_bytes / step,
+        "images_per_s": n_dis * accumulate * batch / step,
+        "read_bytes_per_s": n_dis * accumulate * batch * counts.image_bytes / step,
         "state_bytes": 4.0 * (5 * counts.g_parameters + 4 * counts.d_parameters),
-        "activation_bytes": local * max(2 * counts.d_saved, counts.g_saved + counts.d_saved),
+        "activation_bytes": local
+        * max(2 * counts.d_saved, counts.g_saved + counts.d_saved)
+        / (2 if precision == "bfloat16" else 1),
     }
 
 
-PEAK, REACHED = 989e12, 0.25
-"""Peak of an H100 SXM in bfloat16, as its maker states it, and the share of it that is assumed to be reached."""
+PEAKS = {"float32": 495e12, "bfloat16": 989e12}
+"""Operations a second of an H100 SXM at its peak, as its maker states them; float32 convolutions run as TF32."""
+
+REACHED = 0.25
+"""The share of the peak that is assumed to be reached."""
 
 STATED = {"link": 450e9, "network": 50e9, "latency": 10e-6}
 """NVLink 4 (450 GB/s in each direction), one 400 Gb/s port for each GPU; the latency is an assumption."""
 
-MACHINES = {
-    "1 GPU": Machine(1, 8, PEAK * REACHED, **STATED),
-    "8 GPUs": Machine(8, 8, PEAK * REACHED, **STATED),
-    "8 nodes of 8": Machine(64, 8, PEAK * REACHED, **STATED),
-}
+V100_PEAK, V100_DEVICES, V100_STEP = 15.7e12, 8, 15 * 86_400 / 150_000
+"""Of a V100 SXM2 in float32, which has no TF32; the authors' GPUs, and their seconds for one iteration."""
 
 
-def compute(batch: int = 2_048, n_dis: int = 2) -> dict[str, Any]:
-    """The plans for BigGAN-128, ch = 96.
+def starts(recipe: str = "leakyema-biggan-imagenet128") -> dict[str, dict[str, Any]]:
+    """Ways to start a recipe: devices, batch, accumulate and precision of each, by name.
+
+    The first is the recipe on one GPU, without a flag; the others say what `--precision`, `--batch-size`,
+    `--accumulate` and more processes change. Each step has the recipe's number of images.
+    """
+    as_is = {"batch": recipes[recipe].batch_size, "accumulate": recipes[recipe].accumulate}
+    as_is |= {"devices": 1, "precision": recipes[recipe].precision}
+    joint = {"batch": as_is["batch"] * as_is["accumulate"], "accumulate": 1}
+    half = {"precision": "bfloat16"}
+    return {
+        "1 GPU": as_is,
+        "1 GPU, bfloat16": as_is | half,
+        "8 GPUs": as_is | {"devices": 8},
+        "8 GPUs, bfloat16": as_is | half | {"devices": 8},
+        "64 GPUs, bfloat16": as_is | half | {"devices": 64},
+        "64 GPUs, in one part": as_is | half | joint | {"devices": 64},
+    }
+
+
+def machine_of(devices: int, precision: str) -> Machine:
+    """H100s, 8 in a node, at `REACHED` of their peak in a precision."""
+    return Machine(devices, 8, PEAKS[precision] * REACHED, **STATED)
+
+
+def compute(recipe: str = "leakyema-biggan-imagenet128") -> dict[str, Any]:
+    """The plans for a recipe, while the leak is on.
 
     Args:
-        batch: images of each kind in the joint minibatch.
-        n_dis: discriminator steps per generator step.
+        recipe: the name of one with a leak and pictures of a known size.
 
     Returns:
-        "counts", "machines", "plans" (`plan` for each machine), "flops" (of one step), "provenance".
+        "counts", "recipe" (what the plan takes from it), "starts", "machines" and "plans" (by name), "flops" (of a step
+        with the leak, and "before" it), "days" (of all steps, by name), "authors" (the step of BigGAN-PyTorch: its
+        operations, seconds, and the share of the peak of their V100s), "provenance".
     """
     begun = time.perf_counter()
-    shape = (3, 128, 128)
+    settings = recipes[recipe]
+    shape, n_classes = sample_shape(settings.data, settings.size)
     with FakeTensorMode():
-        counts = count(*gk.models.biggan(shape, n_classes=1_000, seed=0), shape)
-    plans = {name: plan(counts, machine, batch=batch, n_dis=n_dis) for name, machine in MACHINES.items()}
+        counts = count(*settings.networks(shape, 0, n_classes), shape)
+    n_dis, beta, images = settings.n_dis, settings.leak.beta, settings.batch_size * settings.accumulate
+    before = step_flops(counts, images, n_dis)
+    ways, plans, days = starts(recipe), {}, {}
+    machines = {name: machine_of(way["devices"], way["precision"]) for name, way in ways.items()}
+    for name, way in ways.items():
+        rest = {"n_dis": n_dis} | {key: way[key] for key in ("batch", "accumulate", "precision")}
+        plans[name] = plan(counts, machines[name], beta=beta, **rest)
+        early = plan(counts, machines[name], **rest)["step_s"]
+        leaking = settings.steps - settings.leak.start
+        days[name] = (settings.leak.start * early + leaking * plans[name]["step_s"]) / 86_400
+    kept = ("n_dis", "batch_size", "accumulate", "precision", "steps")
+    leak = {"leak_beta": beta, "leak_start": settings.leak.start}
     return {
-        "batch": batch,
-        "n_dis": n_dis,
+        "recipe": {"name": recipe} | {name: getattr(settings, name) for name in kept} | leak,
         "counts": asdict(counts),
-        "machines": {name: asdict(machine) for name, machine in MACHINES.items()},
-        "flops": step_flops(counts, batch, n_dis),
-        "plans": {
-            name: {key: rounded(value) for key, value in values.items()} for name, values in plans.items()
+        "starts": ways,
+        "machines": {name: asdict(machine) for name, machine in machines.items()},
+        "flops": {"before": before, "leaking": step_flops(counts, images, n_dis, beta)},
+        "plans": {name: {key: rounded(x) for key, x in values.items()} for name, values in plans.items()},
+        "days": {name: rounded(x) for name, x in days.items()},
+        "authors": {
+            "step_s": V100_STEP,
+            "flops": before,
+            "peak": V100_PEAK,
+            "devices": V100_DEVICES,
+            "share": rounded(before / (V100_PEAK * V100_DEVICES * V100_STEP)),
         },
         "provenance": stamp(time.perf_counter() - begun, packages=("torch",)),
     }
@@ -249,7 +311,7 @@ def compute(batch: int = 2_048, n_dis: int = 2) -> dict[str, Any]:
 def draw(result: dict[str, Any]) -> Figure:
     """Left: where a step's time goes, as shares, with its length; right: memory of each device, and that of one GPU."""
     use_style()
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 2.8), sharey=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6), sharey=True)
     names, plans = list(result["plans"]), list(result["plans"].values())
     parts = {"compute_s": ("computing", "#0072B2"), "all_reduce_s": ("gradients", "#E69F00")}
     parts |= {"norm_s": ("batch norm", "#D55E00")}

@@ -137,14 +137,49 @@ def test_a_batch_that_cannot_be_shared():
         cluster.plan(SOME, machine(), batch=12, n_dis=1)
 
 
-def test_the_stored_plan_is_what_its_counts_give():
+def test_parts_of_a_batch_cost_messages_and_save_memory():
+    whole = cluster.plan(SOME, machine(), batch=256, n_dis=1)
+    parts = cluster.plan(SOME, machine(), batch=32, n_dis=1, accumulate=8)
+    assert parts["compute_s"] == pytest.approx(whole["compute_s"])
+    assert parts["norm_s"] == pytest.approx(8 * whole["norm_s"])
+    assert parts["all_reduce_s"] == whole["all_reduce_s"]  # gradients are added up before they are sent
+    assert parts["activation_bytes"] == pytest.approx(whole["activation_bytes"] / 8)
+    half = cluster.plan(SOME, machine(), batch=256, n_dis=1, precision="bfloat16")
+    assert half["activation_bytes"] == pytest.approx(whole["activation_bytes"] / 2)
+    assert half["state_bytes"] == whole["state_bytes"]
+    with pytest.raises(ValueError, match="precision must be one of float32, bfloat16, got 'int8'"):
+        cluster.plan(SOME, machine(), batch=256, n_dis=1, precision="int8")
+
+
+def test_the_stored_plan_is_that_of_the_recipe_and_what_its_counts_give():
     stored = load("book/cluster")
     counts = Counts(**stored["counts"])
     assert (counts.g_parameters, counts.d_parameters) == (70_433_988, 87_982_370)
-    for name, settings in stored["machines"].items():
-        again = cluster.plan(counts, Machine(**settings), batch=stored["batch"], n_dis=stored["n_dis"])
+    recipe = recipes[stored["recipe"]["name"]]
+    plain = ("name", "n_dis", "batch_size", "accumulate", "precision", "steps")
+    said = {key: getattr(recipe, key) for key in plain}
+    assert stored["recipe"] == said | {"leak_beta": recipe.leak.beta, "leak_start": recipe.leak.start}
+    assert stored["starts"] == cluster.starts(recipe.name)
+    for name, way in stored["starts"].items():
+        assert way["batch"] * way["accumulate"] == recipe.batch_size * recipe.accumulate
+        rest = {key: way[key] for key in ("batch", "accumulate", "precision")}
+        settings = {"n_dis": recipe.n_dis, "beta": recipe.leak.beta}
+        again = cluster.plan(counts, Machine(**stored["machines"][name]), **settings, **rest)
         assert stored["plans"][name] == pytest.approx(again, rel=1e-4)
+    images = recipe.batch_size * recipe.accumulate
+    assert stored["flops"]["before"] == pytest.approx(cluster.step_flops(counts, images, recipe.n_dis))
+    # The same operations, counted one by one in a training step without numbers, and averaged over the run.
+    whole = stored["flops"]["leaking"] * (recipe.steps - recipe.leak.start)
+    whole += stored["flops"]["before"] * recipe.leak.start
+    assert whole == pytest.approx(operations.of_recipe(recipe).total, rel=0.01)
     plt.close(cluster.draw(stored))
+
+
+def test_the_published_time_is_within_what_the_cards_can_do():
+    authors = load("book/cluster")["authors"]
+    assert authors["step_s"] == pytest.approx(8.64)
+    assert 0.25 < authors["share"] < 1
+    assert authors["share"] == pytest.approx(authors["flops"] / 8 / 15.7e12 / 8.64, rel=1e-4)
 
 
 def test_the_stored_check_predicts_within_a_third():

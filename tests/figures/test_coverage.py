@@ -247,7 +247,7 @@ def test_the_ledger_has_the_rows_of_these_figures() -> None:
     rows = [row for row in ledger.read() if row.paper == "mm_nsat"]
     for n in (6, 15, 16, 17, 18, 20):
         assert any(row.item.startswith(f"figure {n}:") and row.status != "not-run" for row in rows), n
-    assert sum(row.item.startswith("table 2") for row in rows) == 24
+    assert sum(row.item.startswith("table 2") for row in rows) == 21  # three cells of 24 claim nothing
 
 
 @pytest.mark.parametrize(
