@@ -170,11 +170,8 @@ class Play:
         """Generated samples, `[*lead, N, *shape]`."""
         with torch.set_grad_enabled(self.learner is self.G):
             x = self.generate(self.z, self.labels)
-        if x.shape != (*self.lead, self.n, *self.data.shape):
-            raise ValueError(
-                f"G must make samples [*lead, N, *shape], here {[*self.lead, self.n, *self.data.shape]}, "
-                f"got {list(x.shape)}"
-            )
+        if list(x.shape) != (expected := [*self.lead, self.n, *self.data.shape]):
+            raise ValueError(f"G must make samples [*lead, N, *shape], here {expected}, got {list(x.shape)}")
         # In D's step they are joined with real ones, which have the type of the parameters.
         return x if self.learner is self.G else x.to(next(self.G.parameters()).dtype)
 
