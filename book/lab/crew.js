@@ -1,0 +1,2 @@
+import { Trainer } from "./trainer.js";
+import { DEFAULTS } from "./settings.js";
