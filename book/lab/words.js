@@ -1,0 +1,40 @@
+// What happened, in sentences: for the line under the buttons, which screen readers speak.
+
+import { countHops, EVERY, SIGNS, shows } from "./readings.js";
+
+const digits = (x, n = 2) => (Object.is(Math.round(x * 10 ** n), -0) ? 0 : x).toFixed(n).replace("-", "−");
+const withSign = (x) => (x < 0 ? digits(x) : `+${digits(x)}`);
+export const grouped = (n) => Math.round(n).toLocaleString("en");
+export const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
+
+/** How one seed is doing. */
+export function stateText(rows, modes) {
+  const row = rows[rows.length - 1], hops = countHops(rows.slice(-500 / EVERY));
+  if (![row.gNorm, row.inModes].every(Number.isFinite) && row.step > 0) return `Seed ${row.seed} has diverged: its numbers are no longer finite.`;
+  const where = `${row.covered} of ${plural(modes, "mode")} covered, ${Math.round(100 * row.inModes)} % of the points in modes`;
+  const hopping = hops > 1 ? `, ${hops} hops in the last 500 steps` : "";
+  const force = row.gNorm < 1e-3 ? `; the generator’s gradient is ${row.gNorm.toExponential(0).replace("-", "−")}, next to nothing` : "";
+  return `Step ${grouped(row.step)}, seed ${row.seed}: ${where}${hopping}${force}.`;
+}
+
+/** How many seeds show which sign of a failure. */
+export function verdictText(bySeed, modes) {
+  const lists = [...bySeed.values()];
+  if (lists[0].length < 8) return "";
+  const found = Object.entries(SIGNS)
+    .map(([sign, { word }]) => [lists.filter((rows) => shows(sign, rows, modes)).length, word])
+    .filter(([count]) => count > 0)
+    .map(([count, word]) => `${count} of ${lists.length} ${word}`);
+  const steps = grouped(Math.min(...lists.map((rows) => rows[rows.length - 1].step)));
+  return found.length ? `At step ${steps}: ${found.join("; ")}.` : `At step ${steps}, no seed shows a failure.`;
+}
+
+/** What a single update did. */
+export function singleText({ player, seed, moved, before, after }) {
+  if (player === "d") {
+    return `One D step, seed ${seed}: mean logit of data ${withSign(before.real)} → ${withSign(after.real)}, `
+      + `of generated points ${withSign(before.fake)} → ${withSign(after.fake)}. The points stayed; D’s colours changed.`;
+  }
+  return `One G step, seed ${seed}: the points moved by ${digits(moved, 3)} on average, and their mean logit went from `
+    + `${withSign(before.fake)} to ${withSign(after.fake)}. D stayed as it was.`;
+}
