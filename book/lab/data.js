@@ -18,7 +18,7 @@ const MIXTURES = {
     ...range(16, (i) => polar(1.2, Math.PI * (1 + i / 15))).map(([x, y]) => [x + 0.6, y + 0.3]),
   ], 0.08),
   gaussian: () => even([[0, 0]], 1),
-  far: () => even([[1.6, 1.6]], 0.05),
+  far: () => even([[2, 2]], 0.05),
 };
 
 export const DATA_NAMES = [...Object.keys(MIXTURES), "drawing"];

@@ -184,6 +184,9 @@ function drawBest() {
   drawPoints(pen, size, seen.points, colours.fake, 1.8, 0.85);
 }
 
+/** The failures that are looked for: that of the preset, or any. */
+const signs = () => (PRESETS[state.preset] ? [PRESETS[state.preset].sign] : Object.keys(SIGNS));
+
 function makeMultiples() {
   find("multiples").replaceChildren(...seedsOf(state.settings).map((seed) => {
     const button = Object.assign(document.createElement("button"), { type: "button", id: `seed-${seed}` });
@@ -200,8 +203,7 @@ function drawMultiple(seed) {
   const modes = mixture.centres.length, row = rows[rows.length - 1];
   button.setAttribute("aria-pressed", seed === state.shown);
   label.textContent = `seed ${seed}: ${row ? `${row.covered}/${modes}` : ""}`;
-  const found = Object.keys(SIGNS).filter((name) => shows(name, rows, modes));
-  sign.textContent = found.join(", ");
+  sign.textContent = signs().filter((name) => shows(name, rows, modes)).join(", ");
   const { pen, width: size } = penOf(canvas);
   drawModes(pen, size, mixture, colours.quiet);
   if (state.clouds.has(seed)) drawPoints(pen, size, state.clouds.get(seed), colours.fake, 1.3);
@@ -259,7 +261,7 @@ function frame(now) {
   if ([...state.readings.values()].every((rows) => rows.length)) {
     for (const seed of state.readings.keys()) drawMultiple(seed);
     drawCharts();
-    find("verdict").textContent = verdictText(state.readings, state.mixture.centres.length);
+    find("verdict").textContent = verdictText(state.readings, state.mixture.centres.length, signs());
   }
   sayState(false);
 }

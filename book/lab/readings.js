@@ -63,31 +63,26 @@ export function countHops(readings) {
 
 const last = (readings, steps) => readings.slice(-Math.round(steps / EVERY));
 
-/** Signs of a failure in the readings of one run, each with its words. `modes` is the number of modes of the data. */
+/** Signs of a failure in the readings of one run, each with a short name and words. `modes` is the data's number of modes. */
 export const SIGNS = {
   hops: {
-    text: "hops: the mode that holds most of the points changed at least 6 times in the last 500 steps",
-    word: "hop from mode to mode",
+    word: "hop: the mode that holds most of the points changed at least 6 times in the last 500 steps",
     holds: (readings) => countHops(last(readings, 500)) >= 6,
   },
   drops: {
-    text: "drops modes: it leaves at least 2 modes uncovered in each of the last 4 readings",
-    word: "drop modes",
+    word: "leave two or more modes empty, in each of the last 4 readings",
     holds: (readings, modes) => last(readings, 100).every(({ covered }) => covered <= modes - 2),
   },
   silent: {
-    text: "is silent: the norm of its gradient stayed below 0.001 for the last 200 steps",
-    word: "have fallen silent",
+    word: "are silent: the norm of G’s gradient was below 0.001 in each reading of the last 200 steps",
     holds: (readings) => last(readings, 200).every(({ gNorm }) => gNorm < 1e-3),
   },
   astray: {
-    text: "has lost the data: less than a tenth of its points lay in any mode for the last 100 steps",
-    word: "have lost the data",
+    word: "have less than a tenth of their points in modes, in each of the last 4 readings",
     holds: (readings) => last(readings, 100).every(({ inModes }) => inModes < 0.1),
   },
   collapsed: {
-    text: "has collapsed: it covered at most a quarter of the modes in each of the last 4 readings",
-    word: "have collapsed",
+    word: "cover at most a quarter of the modes, in each of the last 4 readings",
     holds: (readings, modes) => last(readings, 100).every(({ covered }) => covered <= modes / 4),
   },
 };

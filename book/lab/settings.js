@@ -88,7 +88,7 @@ export function toHash(settings) {
 /** Settings of the part of a link after #; what it does not name, misspells or sets out of range is as by default. */
 export function fromHash(hash, presets) {
   const parts = new URLSearchParams(hash.replace(/^#/, ""));
-  let settings = changed(DEFAULTS, presets[parts.get("preset")]?.changes ?? {});
+  let settings = changed(DEFAULTS, Object.hasOwn(presets, parts.get("preset")) ? presets[parts.get("preset")].changes : {});
   for (const [path, text] of parts) {
     if (!Object.hasOwn(FIELDS, path)) continue;
     const value = FIELDS[path].options ? text : Number(text);
@@ -106,13 +106,14 @@ export const MOST_MODES = 48; // of a drawing
 
 // --- The same in gankit ---------------------------------------------------------------------------------------------
 
-const differs = (settings, part) => Object.keys(DEFAULTS[part]).some((key) => settings[part][key] !== DEFAULTS[part][key]);
 const exact = (x) => Number(x.toPrecision(6)).toString();
 
+const float = (x) => (Number.isInteger(x) ? `${x}.0` : String(x)); // PyTorch's Adam refuses a whole number
+
 function optimiserLine({ kind, lr, beta1, beta2 }) {
-  if (kind === "sgd") return `gk.SGD(lr=${lr}, momentum=${beta1})`;
-  if (kind === "rmsprop") return `gk.RMSProp(lr=${lr}, decay=${beta2})`;
-  return `gk.Adam(lr=${lr}, beta1=${beta1}, beta2=${beta2})`;
+  if (kind === "sgd") return `gk.SGD(lr=${float(lr)}, momentum=${float(beta1)})`;
+  if (kind === "rmsprop") return `gk.RMSProp(lr=${float(lr)}, decay=${float(beta2)})`;
+  return `gk.Adam(lr=${float(lr)}, beta1=${float(beta1)}, beta2=${float(beta2)})`;
 }
 
 function dataLines({ data, centres, weights, std }) {

@@ -17,16 +17,15 @@ export function stateText(rows, modes) {
   return `Step ${grouped(row.step)}, seed ${row.seed}: ${where}${hopping}${force}.`;
 }
 
-/** How many seeds show which sign of a failure. */
-export function verdictText(bySeed, modes) {
-  const lists = [...bySeed.values()];
-  if (lists[0].length < 8) return "";
-  const found = Object.entries(SIGNS)
-    .map(([sign, { word }]) => [lists.filter((rows) => shows(sign, rows, modes)).length, word])
-    .filter(([count]) => count > 0)
-    .map(([count, word]) => `${count} of ${lists.length} ${word}`);
-  const steps = grouped(Math.min(...lists.map((rows) => rows[rows.length - 1].step)));
-  return found.length ? `At step ${steps}: ${found.join("; ")}.` : `At step ${steps}, no seed shows a failure.`;
+/** How many seeds show each of the signs. */
+export function verdictText(bySeed, modes, signs) {
+  const lists = [...bySeed.values()], steps = Math.min(...lists.map((rows) => rows[rows.length - 1].step));
+  if (lists[0].length < 8) return `After ${8 * EVERY} steps this line counts the seeds that fail.`;
+  const found = signs
+    .map((sign) => [lists.filter((rows) => shows(sign, rows, modes)).length, SIGNS[sign].word])
+    .filter(([count]) => count > 0 || signs.length === 1)
+    .map(([count, word]) => `${count} of ${plural(lists.length, "seed")} ${word}`);
+  return `Step ${grouped(steps)}. ${found.length ? found.join("; ") : "No seed shows any of the failures that are counted here"}.`;
 }
 
 /** What a single update did. */

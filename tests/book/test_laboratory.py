@@ -2,28 +2,34 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 import gankit as gk
-from book import laboratory
+from book import laboratory, offline
+from figures.mm_nsat import mixtures as watching
+from toy import mixtures
 
 NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(NODE is None, reason="needs node in the path")
 
 
 def in_node(code: str, value: Any = None) -> Any:
-    """What `code`, run after the page's own training script, puts into `answer`; `given` is `value`."""
+    """What `code`, run after the page's own scripts but those that draw, puts into `answer`; `given` is `value`."""
+    names: tuple[str, ...] = ()
+    for entry in ("crew.js", "settings.js", "presets.js"):
+        names = laboratory.modules(entry, names)
     program = (
-        f"{laboratory.script(laboratory.modules('crew.js'))}\n"
+        f"{laboratory.script(names)}\n"
         'const given = JSON.parse(require("fs").readFileSync(0, "utf-8"));\nlet answer;\n'
         f"{code}\nprocess.stdout.write(JSON.stringify(answer));"
     )
@@ -194,3 +200,292 @@ def test_fifty_steps_are_those_of_the_trainer() -> None:
     print(f"{len(worst)} cases, largest difference {max(worst.values()):.1e}")
     moved = [np.abs(np.subtract(g["G"], e["G"])).max() for g, e in zip(given, ended, strict=True)]
     assert min(moved) > 1e-4  # something was learnt that could have differed
+
+
+# --- What gankit does not have yet is held against a loop written here ----------------------------------------------
+
+
+def slope_penalty(D: nn.Module, x: Tensor) -> Tensor:
+    """Half the mean squared slope of D at x."""
+    x = x.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(D(x).sum(), x, create_graph=True)
+    return slope.square().sum(-1).mean() / 2
+
+
+def train_relativistic(gamma1: float, gamma2: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    """RpGAN with R1 and R2 (Huang et al. 2024, equations 2, 3 and 6) by autograd, and what the page needs for it."""
+    G, D = networks()
+    given = {"G": flat(G), "D": flat(D), "z": [], "data": [], "u": []}
+    generator, ring = torch.Generator().manual_seed(2), gk.data.load("ring", n=500).images.double()
+    g_opt, d_opt = (torch.optim.Adam(net.parameters(), 1e-3, betas=(0.5, 0.999)) for net in (G, D))
+
+    def draw() -> tuple[Tensor, Tensor]:
+        z = torch.randn(BATCH, Z_DIM, generator=generator, dtype=torch.float64)
+        real = ring[torch.randint(500, (BATCH,), generator=generator)]
+        given["z"].append(z.flatten().tolist())
+        given["data"].append(real.flatten().tolist())
+        return z, real
+
+    costs = []
+    for _ in range(STEPS):
+        z, real = draw()
+        fake = G(z).detach()
+        d_loss = softplus(-(D(real) - D(fake))).mean()
+        logits = [D(x).mean().item() for x in (real, fake)]
+        d_opt.zero_grad()
+        (d_loss + gamma1 * slope_penalty(D, real) + gamma2 * slope_penalty(D, fake)).backward()
+        d_opt.step()
+        z, real = draw()
+        g_loss = softplus(-(D(G(z)) - D(real).detach())).mean()
+        g_opt.zero_grad()
+        g_loss.backward()
+        g_opt.step()
+        costs.append([d_loss.item(), g_loss.item(), *logits])
+    lr = {"g.lr": 1e-3, "d.lr": 1e-3, "ema.decay": 0}  # the teacher is then a copy
+    given["changes"] = page_settings((2, 2)) | lr | {"loss": "rpgan", "r1": gamma1, "r2": gamma2}
+    return given, {"costs": costs, "G": flat(G), "D": flat(D), "teacher": flat(G)}
+
+
+@needs_node
+def test_the_relativistic_cost_with_both_penalties_is_that_of_autograd() -> None:
+    given, ended = zip(*(train_relativistic(*gammas) for gammas in ((0, 0), (0.5, 0), (0.5, 0.8))), strict=True)
+    for mine, theirs in zip(in_node(TRAIN, given), ended, strict=True):
+        assert_alike(mine, theirs, "rpgan")
+    assert np.abs(np.subtract(ended[0]["D"], ended[2]["D"])).max() > 1e-4  # the penalties did something
+
+
+# --- Costs, data, readings --------------------------------------------------------------------------------------------
+
+
+@needs_node
+def test_costs_and_weights_are_those_of_gankit_also_far_out() -> None:
+    logits = torch.tensor([-60.0, -12.5, -2.0, 0.0, 0.3, 1.0, 2.0, 15.0, 60.0], dtype=torch.float64)
+    names = [*COSTS, "ns+mm(0.3)", "ns-add-0.7", "mm-nsat-add-2"]
+    page = in_node(
+        """answer = given.names.map((name) => {
+             const loss = lossOf(name), w = new Float64Array(given.logits.length), f = Float64Array.from(given.logits);
+             loss.weights(f, w);
+             return [loss.cost(f), Array.from(w), Boolean(loss.unit)];
+           });""",
+        {"names": names, "logits": logits.tolist()},
+    )
+    for name, (cost, weights, unit) in zip(names, page, strict=True):
+        loss = gk.losses[name]
+        np.testing.assert_allclose(cost, loss.g_loss(logits).item(), rtol=1e-8, err_msg=name)
+        np.testing.assert_allclose(weights, loss.g_weight(logits), rtol=1e-12, err_msg=name)
+        assert unit == bool(loss.unit)
+
+
+@needs_node
+def test_the_page_offers_every_cost_of_gankit() -> None:
+    offered = in_node("answer = LOSS_NAMES.filter((name) => lossOf(name));")
+    assert set(offered) == set(COSTS) | {"rpgan"}
+    assert in_node("answer = lossOf('nss') ?? null;") is None
+
+
+@needs_node
+def test_mixtures_their_densities_and_the_best_logit_are_those_of_the_book() -> None:
+    points = np.random.default_rng(0).uniform(-2.8, 2.8, (50, 2))
+    generated = np.random.default_rng(1).normal(size=(40, 2))
+    known = {name: mixtures.Mixture(*gk.data.mixture(name)) for name in ("ring", "spiral", "gaussian")}
+    known["grid"] = mixtures.grid()
+    page = in_node(
+        """const flat = (points) => Float64Array.from(points.flat()), list = (x) => Array.from(x);
+           answer = given.names.map((data) => {
+             const mixture = mixtureOf({ ...DEFAULTS, data });
+             const drawn = samplePoints(mixture, new Stream(0, "test"), new Float64Array(40000));
+             return { std: mixture.std, density: list(logDensity(mixture, flat(given.points))),
+               best: list(bestLogit(mixture, flat(given.generated), flat(given.points))), shares: countModes(mixture, drawn).inside };
+           });""",
+        {"names": list(known), "points": points.tolist(), "generated": generated.tolist()},
+    )
+    for (name, mixture), mine in zip(known.items(), page, strict=True):
+        x = torch.from_numpy(points)
+        np.testing.assert_allclose(mine["density"], mixture.log_density(x), rtol=1e-9, atol=1e-9, err_msg=name)
+        g = mixtures.Mixture(torch.from_numpy(generated), torch.ones(40), std=1.2 * mixture.std)
+        np.testing.assert_allclose(mine["best"], mixtures.optimal_logit(mixture, g, x), rtol=1e-9, atol=1e-9)
+        inside = (1 - np.exp(-4.5)) * mixture.weights.numpy()  # of 3 standard deviations in the plane
+        np.testing.assert_allclose(mine["shares"], inside, atol=5 * np.sqrt(0.25 / 20_000), err_msg=name)
+
+
+@needs_node
+def test_readings_are_those_of_the_metrics() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ring = mixtures.ring()
+    points = ring.reweighted([1, 1, 1, 0, 0.02, 1, 1, 5]).sample(1_000, generator)[0]
+    points[::3] += 0.2 * torch.randn(334, 2, generator=generator, dtype=torch.float64)
+    page = in_node(
+        """const mixture = mixtureOf(DEFAULTS), run = new Trainer(DEFAULTS, 0);
+           run.generate = () => Float64Array.from(given.flat());
+           answer = read(run, null);""",
+        points.tolist(),
+    )
+    want = gk.metrics.modes.mode_coverage(ring.assign(points), 8)
+    assert page["covered"] == int(want["modes_covered"])
+    assert page["divergence"] == pytest.approx(float(want["D_JS[modes]"]), abs=1e-9)
+    assert page["inModes"] == pytest.approx(float(want["high_quality"]), abs=1e-9)
+    np.testing.assert_allclose(page["nearest"], ring.frequencies(points, radius=1e9), atol=1e-9)
+    nowhere = in_node("answer = modeDivergence([0, 0, 0], [0.2, 0.3, 0.5]);")
+    assert nowhere == 1
+
+
+@needs_node
+def test_hops_are_counted_as_in_the_chapter() -> None:
+    nearest = np.random.default_rng(0).dirichlet([0.1, 0.1, 0.1], size=60)
+    page = in_node(
+        """answer = countHops(given.map((nearest) => ({ holder: nearest.findIndex((share) => share > 0.5) })));""",
+        nearest.tolist(),
+    )
+    assert page == int(watching.hops(nearest[:, None])[0]) > 5
+
+
+@needs_node
+def test_random_numbers_have_the_moments_and_the_independence_that_they_should() -> None:
+    normal, uniform, again, other, together = in_node(
+        """const draw = (seed, name, how) => { const s = new Stream(seed, name); return Array.from({ length: 20000 }, () => s[how]()); };
+           answer = [draw(0, "train", "normal"), draw(3, "train", "uniform"), draw(0, "train", "normal").slice(0, 5),
+             draw(1, "train", "normal"), draw(0, "weights", "normal")];"""
+    )
+    assert stats.kstest(normal, "norm").pvalue > 1e-3
+    assert stats.kstest(uniform, "uniform").pvalue > 1e-3
+    assert again == normal[:5]
+    for numbers in (other, together, [*normal[1:], 0]):
+        assert abs(np.corrcoef(normal, numbers)[0, 1]) < 0.03
+
+
+@needs_node
+def test_both_matrix_products_agree_to_the_last_bit() -> None:
+    """Every shape the networks use: odd widths, transposes, rows of zeros."""
+    fast, differ = in_node(
+        """const stream = new Stream(0, "product"), shapes = [];
+           for (const width of [1, 2, 8, 15, 16, 17, 24, 48, 64]) for (const inner of [1, 3, 64]) shapes.push([5, inner, width]);
+           let differ = 0;
+           const put = (x, keep) => { for (let i = 0; i < x.length; i += 1) x[i] = stream.uniform() < keep ? stream.normal() : 0; };
+           for (const [rows, inner, width] of shapes) for (const [r, c] of [[inner, 1], [1, rows]]) for (const keep of [0, 0.5, 1]) {
+             const A = numbers(rows * inner), B = numbers(inner * width), out = numbers(rows * width);
+             [A, B, out].forEach((x, i) => put(x, i ? 1 : keep));
+             const plain = Float64Array.from(out);
+             addProductPlain(plain, A, B, rows, inner, width, r, c);
+             addProduct(out, A, B, rows, inner, width, r, c);
+             differ += plain.filter((x, i) => x !== out[i]).length;
+           }
+           answer = [machine.buffer !== null, differ];"""
+    )
+    assert fast, "this node has no WebAssembly SIMD, so only one product was tried"
+    assert differ == 0
+
+
+@needs_node
+def test_seeds_train_alike_alone_and_beside_others() -> None:
+    alone, beside = in_node(
+        """const train = (seeds) => {
+             let last;
+             const crew = new Crew((data) => { last = data.rows ?? last; }, () => {});
+             crew.receive({ type: "start", id: 1, settings: changed(DEFAULTS, { gWidth: 16, dWidth: 16, batch: 16 }), seeds, shown: 0 });
+             for (let i = 0; i < 25; i += 1) { crew.receive({ type: "single", player: "d" }); crew.receive({ type: "single", player: "g" }); }
+             return last.find(({ seed }) => seed === 3);
+           };
+           answer = [train([3]), train([0, 3, 5])];"""
+    )
+    assert alone == beside
+    assert alone["step"] == 25
+
+
+# --- Links, words and Python lines -----------------------------------------------------------------------------------
+
+
+@needs_node
+def test_a_link_holds_all_settings() -> None:
+    changes = {"loss": "mm-nsat", "data": "drawing", "drawing": [[0.5, -1.25], [1, 2]], "g.lr": 3e-4, "leak.beta": 0.5,
+               "leak.from": "generator", "seeds": 3, "ema.decay": 0.995, "clip": 0.01, "d.kind": "sgd"}  # fmt: skip
+    before, after, plain, presets = in_node(
+        """const before = changed(DEFAULTS, given), same = (name) =>
+             JSON.stringify(fromHash(`#preset=${name}`, PRESETS)) === JSON.stringify(changed(DEFAULTS, PRESETS[name].changes));
+           answer = [before, fromHash("#" + toHash(before), PRESETS), toHash(DEFAULTS), Object.keys(PRESETS).filter((p) => !same(p))];""",
+        changes,
+    )
+    assert after == before
+    assert plain == ""
+    assert presets == []
+
+
+@needs_node
+@pytest.mark.parametrize(
+    "hash",
+    ["loss=nss", "batch=0", "batch=1.5", "batch=", "g.lr=0", "g.lr=x", "leak.beta=2", "drawing=1_2_3", "drawing=9e9_1",
+     "preset=constructor", "__proto__=1", "seeds=9", "g.lr=Infinity", "%"],
+)  # fmt: skip
+def test_a_bad_link_gives_the_defaults(hash: str) -> None:
+    settings, defaults = in_node("answer = [fromHash(given, PRESETS), DEFAULTS];", hash)
+    assert settings == defaults
+
+
+@needs_node
+def test_what_is_out_of_range_is_named_with_what_is_allowed() -> None:
+    said = in_node('answer = [complaint("batch", 0), complaint("loss", "nss"), complaint("batch", 64)];')
+    assert said[0] == "Batch, samples of each kind must be a whole number from 1 to 512."
+    assert said[1].startswith("Cost: choose one of ns, mm, ")
+    assert said[2] == ""
+
+
+@needs_node
+def test_the_python_lines_train_the_same_run() -> None:
+    """Each preset, before and after its change, and what no preset has: the lines make the very Trainer they name."""
+    more = [
+        {"data": "moons", "leak.beta": 0.5, "leak.start": 3, "leak.from": "generator", "g.kind": "sgd", "g.beta1": 0},
+        {"data": "drawing", "drawing": [[0.5, -1.25], [1, 2]], "gp": 2, "loss": "wgan", "d.kind": "rmsprop", "nDis": 2},
+        {"data": "grid", "r1": 0.5, "gLayers": 1, "dLayers": 4, "d.beta1": 0, "seed": 5, "seeds": 2, "ema.start": 7},
+    ]
+    runs = in_node(
+        """const all = Object.values(PRESETS).flatMap(({ changes, repair }) => [changes, { ...changes, ...repair.changes }]);
+           answer = [...all, ...given].map((changes) => {
+             const settings = changed(DEFAULTS, changes);
+             return { settings, lines: pythonOf(settings, mixtureOf(settings), 1) };
+           });""",
+        more,
+    )
+    for run in runs:
+        settings, scope = run["settings"], {}
+        if settings["loss"] not in gk.losses or (settings["r2"] and not hasattr(gk.penalties, "R2")):
+            continue
+        exec(run["lines"], scope)
+        trained = scope["run"]
+        assert trained.steps == 1
+        assert trained.loss == gk.losses[settings["loss"]]
+        assert list(trained.seeds) == list(range(settings["seed"], settings["seed"] + settings["seeds"]))
+        assert (trained.batch_size, trained.n_dis) == (settings["batch"], settings["nDis"])
+        sizes = lambda net: [p.shape[-1] for p in net.parameters() if p.ndim == 3]
+        assert sizes(trained.G) == [settings["zDim"], *[settings["gWidth"]] * settings["gLayers"]]
+        assert sizes(trained.D) == [2, *[settings["dWidth"]] * settings["dLayers"]]
+        assert trained.teacher.alpha == settings["ema"]["decay"]
+        assert (trained.leak.beta if trained.leak else 0) == settings["leak"]["beta"]
+        assert len(trained.penalties) == sum(settings[key] > 0 for key in ("r1", "r2", "gp"))
+        for player, opt in (("g", trained.g_opt), ("d", trained.d_opt)):
+            assert opt.param_groups[0]["lr"] == settings[player]["lr"]
+            assert type(opt).__name__.lower().removeprefix("replica") == settings[player]["kind"]
+        reach = trained.data.images.abs().max()
+        assert 0.2 < float(reach) < 6
+
+
+# --- The page ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_what_the_script_writes() -> None:
+    assert laboratory.PAGE.read_text("utf-8") == laboratory.page(), (
+        "run `python -m book.laboratory` and commit the page"
+    )
+
+
+def test_the_page_is_one_small_file() -> None:
+    page = laboratory.PAGE.read_text("utf-8")
+    assert len(page.encode()) < 200_000
+    assert offline.loads_of_page(page) == []
+    assert not re.search(r"""\bsrc=|<link\b|@import|url\(|\bfetch\(|XMLHttpRequest|^import\b""", page, re.MULTILINE)
+
+
+@needs_node
+def test_all_modules_fit_into_one_scope() -> None:
+    done = subprocess.run(
+        [str(NODE), "--check", "-"], input=laboratory.script(laboratory.modules("page.js")), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
