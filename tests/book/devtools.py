@@ -61,7 +61,9 @@ class Tab:
         if event == "Runtime.consoleAPICalled":
             self.console.append(" ".join(str(a.get("value", a.get("description"))) for a in about["args"]))
         elif event == "Runtime.exceptionThrown":
-            self.console.append(about["exceptionDetails"].get("exception", {}).get("description", "exception"))
+            self.console.append(
+                about["exceptionDetails"].get("exception", {}).get("description", "exception")
+            )
         elif event == "Log.entryAdded":
             self.console.append(about["entry"]["text"])
         elif event == "Network.requestWillBeSent":
@@ -121,7 +123,10 @@ def open_page(url: str) -> Iterator[Tab]:
     with tempfile.TemporaryDirectory() as profile:
         line = f'exec "{CHROMIUM}" {FLAGS} --user-data-dir={profile} about:blank 3<&{from_us} 4>&{to_us}'
         browser = subprocess.Popen(
-            ["bash", "-c", line], pass_fds=(from_us, to_us), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ["bash", "-c", line],
+            pass_fds=(from_us, to_us),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         os.close(from_us), os.close(to_us)
         tab = Tab(from_page, to_page)

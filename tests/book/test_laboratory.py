@@ -25,11 +25,8 @@ needs_node = pytest.mark.skipif(NODE is None, reason="needs node in the path")
 
 def in_node(code: str, value: Any = None) -> Any:
     """What `code`, run after the page's own scripts but those that draw, puts into `answer`; `given` is `value`."""
-    names: tuple[str, ...] = ()
-    for entry in ("crew.js", "settings.js", "presets.js"):
-        names = laboratory.modules(entry, names)
     program = (
-        f"{laboratory.script(names)}\n"
+        f"{laboratory.without_views()}\n"
         'const given = JSON.parse(require("fs").readFileSync(0, "utf-8"));\nlet answer;\n'
         f"{code}\nprocess.stdout.write(JSON.stringify(answer));"
     )
@@ -78,7 +75,9 @@ class Recording(gk.Trainer):
 
 def flat(net: nn.Module) -> list[float]:
     """Parameters in the order of the page: weights of each layer by input, then by output; then biases."""
-    return torch.cat([p.detach().mT.flatten() if p.ndim == 2 else p.detach() for p in net.parameters()]).tolist()
+    return torch.cat(
+        [p.detach().mT.flatten() if p.ndim == 2 else p.detach() for p in net.parameters()]
+    ).tolist()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +98,17 @@ LEAK = Case(
     {"leak.beta": 0.5, "leak.start": 7, "ema.decay": 0.9, "ema.start": 3},
     {"leak": gk.Leak(0.5, start=7), "ema": gk.EMA(0.9, start=3)},
 )
+
+
+def gradient_descent(name: str) -> Case:
+    """Three steps of D for one of G, both without momentum; a gradient of unit size needs a small rate."""
+    lr = 1e-5 if name.endswith("unit") else 0.02
+    return Case(
+        {"loss": name, "nDis": 3} | optimiser("g", "sgd", lr, 0, 0) | optimiser("d", "sgd", 0.05, 0, 0),
+        {"loss": name, "n_dis": 3, "g_optimizer": gk.SGD(lr), "d_optimizer": gk.SGD(0.05)},
+    )
+
+
 COSTS = [name for name in gk.losses if name != "rpgan"]
 CASES = {
     **{name: Case({"loss": name}, {"loss": name}) for name in [*COSTS, "ns+mm(0.3)", "ns-add-0.7"]},
@@ -107,14 +117,18 @@ CASES = {
         for name in COSTS
         for label, other in {"R1": R1, "leak": LEAK}.items()
     },
+    **{f"{name}, gradient descent, three D steps": gradient_descent(name) for name in COSTS},
     "three D steps": Case({"nDis": 3}, {"n_dis": 3}),
-    "three D steps, R1, leak": Case({"nDis": 3} | R1.changes | LEAK.changes, {"n_dis": 3} | R1.settings | LEAK.settings),
-    "gradient descent": Case(
+    "three D steps, R1, leak": Case(
+        {"nDis": 3} | R1.changes | LEAK.changes, {"n_dis": 3} | R1.settings | LEAK.settings
+    ),
+    "momentum": Case(
         optimiser("g", "sgd", 0.05, 0, 0) | optimiser("d", "sgd", 0.03, 0.5, 0),
         {"g_optimizer": gk.SGD(0.05), "d_optimizer": gk.SGD(0.03, momentum=0.5)},
     ),
     "RMSProp, clipping": Case(
-        {"loss": "wgan", "nDis": 3, "clip": 0.05} | optimiser("g", "rmsprop", 1e-3, 0, 0.9) | optimiser("d", "rmsprop", 2e-3, 0, 0.99),
+        {"loss": "wgan", "nDis": 3, "clip": 0.05}
+        | optimiser("g", "rmsprop", 1e-3, 0, 0.9) | optimiser("d", "rmsprop", 2e-3, 0, 0.99),
         {"loss": "wgan", "n_dis": 3, "projections": [gk.penalties.ClipWeights(0.05)],
          "g_optimizer": gk.optim.RMSProp(1e-3, decay=0.9), "d_optimizer": gk.optim.RMSProp(2e-3)},
     ),
@@ -145,7 +159,14 @@ def networks(layers: tuple[int, int] = (2, 2)) -> tuple[nn.Module, nn.Module]:
 
 
 def page_settings(layers: tuple[int, int]) -> dict[str, Any]:
-    small = {"batch": BATCH, "zDim": Z_DIM, "gLayers": layers[0], "dLayers": layers[1], "gWidth": WIDTH, "dWidth": WIDTH}
+    small = {
+        "batch": BATCH,
+        "zDim": Z_DIM,
+        "gLayers": layers[0],
+        "dLayers": layers[1],
+        "gWidth": WIDTH,
+        "dWidth": WIDTH,
+    }
     adam = optimiser("g", "adam", 2e-4, 0.5, 0.999) | optimiser("d", "adam", 2e-4, 0.5, 0.999)
     return small | adam | {"ema.decay": 0.999}
 
@@ -248,7 +269,9 @@ def train_relativistic(gamma1: float, gamma2: float) -> tuple[dict[str, Any], di
 
 @needs_node
 def test_the_relativistic_cost_with_both_penalties_is_that_of_autograd() -> None:
-    given, ended = zip(*(train_relativistic(*gammas) for gammas in ((0, 0), (0.5, 0), (0.5, 0.8))), strict=True)
+    given, ended = zip(
+        *(train_relativistic(*gammas) for gammas in ((0, 0), (0.5, 0), (0.5, 0.8))), strict=True
+    )
     for mine, theirs in zip(in_node(TRAIN, given), ended, strict=True):
         assert_alike(mine, theirs, "rpgan")
     assert np.abs(np.subtract(ended[0]["D"], ended[2]["D"])).max() > 1e-4  # the penalties did something
@@ -295,13 +318,16 @@ def test_mixtures_their_densities_and_the_best_logit_are_those_of_the_book() -> 
              const mixture = mixtureOf({ ...DEFAULTS, data });
              const drawn = samplePoints(mixture, new Stream(0, "test"), new Float64Array(40000));
              return { std: mixture.std, density: list(logDensity(mixture, flat(given.points))),
-               best: list(bestLogit(mixture, flat(given.generated), flat(given.points))), shares: countModes(mixture, drawn).inside };
+               best: list(bestLogit(mixture, flat(given.generated), flat(given.points))),
+               shares: countModes(mixture, drawn).inside };
            });""",
         {"names": list(known), "points": points.tolist(), "generated": generated.tolist()},
     )
     for (name, mixture), mine in zip(known.items(), page, strict=True):
         x = torch.from_numpy(points)
-        np.testing.assert_allclose(mine["density"], mixture.log_density(x), rtol=1e-9, atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(
+            mine["density"], mixture.log_density(x), rtol=1e-9, atol=1e-9, err_msg=name
+        )
         g = mixtures.Mixture(torch.from_numpy(generated), torch.ones(40), std=1.2 * mixture.std)
         np.testing.assert_allclose(mine["best"], mixtures.optimal_logit(mixture, g, x), rtol=1e-9, atol=1e-9)
         inside = (1 - np.exp(-4.5)) * mixture.weights.numpy()  # of 3 standard deviations in the plane
@@ -342,7 +368,10 @@ def test_hops_are_counted_as_in_the_chapter() -> None:
 @needs_node
 def test_random_numbers_have_the_moments_and_the_independence_that_they_should() -> None:
     normal, uniform, again, other, together = in_node(
-        """const draw = (seed, name, how) => { const s = new Stream(seed, name); return Array.from({ length: 20000 }, () => s[how]()); };
+        """const draw = (seed, name, how) => {
+             const stream = new Stream(seed, name);
+             return Array.from({ length: 20000 }, () => stream[how]());
+           };
            answer = [draw(0, "train", "normal"), draw(3, "train", "uniform"), draw(0, "train", "normal").slice(0, 5),
              draw(1, "train", "normal"), draw(0, "weights", "normal")];"""
     )
@@ -358,10 +387,16 @@ def test_both_matrix_products_agree_to_the_last_bit() -> None:
     """Every shape the networks use: odd widths, transposes, rows of zeros."""
     fast, differ = in_node(
         """const stream = new Stream(0, "product"), shapes = [];
-           for (const width of [1, 2, 8, 15, 16, 17, 24, 48, 64]) for (const inner of [1, 3, 64]) shapes.push([5, inner, width]);
+           for (const width of [1, 2, 8, 15, 16, 17, 24, 48, 64]) {
+             for (const inner of [1, 3, 64]) {
+               for (const keep of [0, 0.5, 1]) {
+                 shapes.push([5, inner, width, inner, 1, keep], [5, inner, width, 1, 5, keep]);
+               }
+             }
+           }
            let differ = 0;
-           const put = (x, keep) => { for (let i = 0; i < x.length; i += 1) x[i] = stream.uniform() < keep ? stream.normal() : 0; };
-           for (const [rows, inner, width] of shapes) for (const [r, c] of [[inner, 1], [1, rows]]) for (const keep of [0, 0.5, 1]) {
+           const put = (x, keep) => x.forEach((_, i) => { x[i] = stream.uniform() < keep ? stream.normal() : 0; });
+           for (const [rows, inner, width, r, c, keep] of shapes) {
              const A = numbers(rows * inner), B = numbers(inner * width), out = numbers(rows * width);
              [A, B, out].forEach((x, i) => put(x, i ? 1 : keep));
              const plain = Float64Array.from(out);
@@ -381,8 +416,9 @@ def test_seeds_train_alike_alone_and_beside_others() -> None:
         """const train = (seeds) => {
              let last;
              const crew = new Crew((data) => { last = data.rows ?? last; }, () => {});
-             crew.receive({ type: "start", id: 1, settings: changed(DEFAULTS, { gWidth: 16, dWidth: 16, batch: 16 }), seeds, shown: 0 });
-             for (let i = 0; i < 25; i += 1) { crew.receive({ type: "single", player: "d" }); crew.receive({ type: "single", player: "g" }); }
+             const settings = changed(DEFAULTS, { gWidth: 16, dWidth: 16, batch: 16 });
+             crew.receive({ type: "start", id: 1, settings, seeds, shown: 0 });
+             for (let i = 0; i < 50; i += 1) crew.receive({ type: "single", player: i % 2 ? "g" : "d" });
              return last.find(({ seed }) => seed === 3);
            };
            answer = [train([3]), train([0, 3, 5])];"""
@@ -399,9 +435,11 @@ def test_a_link_holds_all_settings() -> None:
     changes = {"loss": "mm-nsat", "data": "drawing", "drawing": [[0.5, -1.25], [1, 2]], "g.lr": 3e-4, "leak.beta": 0.5,
                "leak.from": "generator", "seeds": 3, "ema.decay": 0.995, "clip": 0.01, "d.kind": "sgd"}  # fmt: skip
     before, after, plain, presets = in_node(
-        """const before = changed(DEFAULTS, given), same = (name) =>
-             JSON.stringify(fromHash(`#preset=${name}`, PRESETS)) === JSON.stringify(changed(DEFAULTS, PRESETS[name].changes));
-           answer = [before, fromHash("#" + toHash(before), PRESETS), toHash(DEFAULTS), Object.keys(PRESETS).filter((p) => !same(p))];""",
+        """const before = changed(DEFAULTS, given), text = JSON.stringify;
+           const same = ([name, { changes }]) =>
+             text(fromHash(`#preset=${name}`, PRESETS)) === text(changed(DEFAULTS, changes));
+           answer = [before, fromHash("#" + toHash(before), PRESETS), toHash(DEFAULTS),
+             Object.entries(PRESETS).filter((row) => !same(row))];""",
         changes,
     )
     assert after == before
@@ -428,16 +466,45 @@ def test_what_is_out_of_range_is_named_with_what_is_allowed() -> None:
     assert said[2] == ""
 
 
+def inputs_of(net: nn.Module) -> list[int]:
+    """The number of inputs of each layer of an ensemble."""
+    return [p.shape[-1] for p in net.parameters() if p.ndim == 3]
+
+
 @needs_node
 def test_the_python_lines_train_the_same_run() -> None:
     """Each preset, before and after its change, and what no preset has: the lines make the very Trainer they name."""
     more = [
-        {"data": "moons", "leak.beta": 0.5, "leak.start": 3, "leak.from": "generator", "g.kind": "sgd", "g.beta1": 0},
-        {"data": "drawing", "drawing": [[0.5, -1.25], [1, 2]], "gp": 2, "loss": "wgan", "d.kind": "rmsprop", "nDis": 2},
-        {"data": "grid", "r1": 0.5, "gLayers": 1, "dLayers": 4, "d.beta1": 0, "seed": 5, "seeds": 2, "ema.start": 7},
+        {
+            "data": "moons",
+            "leak.beta": 0.5,
+            "leak.start": 3,
+            "leak.from": "generator",
+            "g.kind": "sgd",
+            "g.beta1": 0,
+        },
+        {
+            "data": "drawing",
+            "drawing": [[0.5, -1.25], [1, 2]],
+            "gp": 2,
+            "loss": "wgan",
+            "d.kind": "rmsprop",
+            "nDis": 2,
+        },
+        {
+            "data": "grid",
+            "r1": 0.5,
+            "gLayers": 1,
+            "dLayers": 4,
+            "d.beta1": 0,
+            "seed": 5,
+            "seeds": 2,
+            "ema.start": 7,
+        },
     ]
     runs = in_node(
-        """const all = Object.values(PRESETS).flatMap(({ changes, repair }) => [changes, { ...changes, ...repair.changes }]);
+        """const both = ({ changes, repair }) => [changes, { ...changes, ...repair.changes }];
+           const all = Object.values(PRESETS).flatMap(both);
            answer = [...all, ...given].map((changes) => {
              const settings = changed(DEFAULTS, changes);
              return { settings, lines: pythonOf(settings, mixtureOf(settings), 1) };
@@ -454,9 +521,8 @@ def test_the_python_lines_train_the_same_run() -> None:
         assert trained.loss == gk.losses[settings["loss"]]
         assert list(trained.seeds) == list(range(settings["seed"], settings["seed"] + settings["seeds"]))
         assert (trained.batch_size, trained.n_dis) == (settings["batch"], settings["nDis"])
-        sizes = lambda net: [p.shape[-1] for p in net.parameters() if p.ndim == 3]
-        assert sizes(trained.G) == [settings["zDim"], *[settings["gWidth"]] * settings["gLayers"]]
-        assert sizes(trained.D) == [2, *[settings["dWidth"]] * settings["dLayers"]]
+        assert inputs_of(trained.G) == [settings["zDim"], *[settings["gWidth"]] * settings["gLayers"]]
+        assert inputs_of(trained.D) == [2, *[settings["dWidth"]] * settings["dLayers"]]
         assert trained.teacher.alpha == settings["ema"]["decay"]
         assert (trained.leak.beta if trained.leak else 0) == settings["leak"]["beta"]
         assert len(trained.penalties) == sum(settings[key] > 0 for key in ("r1", "r2", "gp"))
@@ -480,12 +546,17 @@ def test_the_page_is_one_small_file() -> None:
     page = laboratory.PAGE.read_text("utf-8")
     assert len(page.encode()) < 200_000
     assert offline.loads_of_page(page) == []
-    assert not re.search(r"""\bsrc=|<link\b|@import|url\(|\bfetch\(|XMLHttpRequest|^import\b""", page, re.MULTILINE)
+    assert not re.search(
+        r"""\bsrc=|<link\b|@import|url\(|\bfetch\(|XMLHttpRequest|^import\b""", page, re.MULTILINE
+    )
 
 
 @needs_node
 def test_all_modules_fit_into_one_scope() -> None:
     done = subprocess.run(
-        [str(NODE), "--check", "-"], input=laboratory.script(laboratory.modules("page.js")), capture_output=True, text=True
+        [str(NODE), "--check", "-"],
+        input=laboratory.script(laboratory.modules("page.js")),
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
