@@ -102,10 +102,10 @@ LEAK = Case(
 
 def gradient_descent(name: str) -> Case:
     """Three steps of D for one of G, both without momentum; a gradient of unit size needs a small rate."""
-    lr = 1e-5 if name.endswith("unit") else 0.02
+    lr = 1e-5 if name.endswith("unit") else 1e-3 if name == "wgan" else 0.02
     return Case(
-        {"loss": name, "nDis": 3} | optimiser("g", "sgd", lr, 0, 0) | optimiser("d", "sgd", 0.05, 0, 0),
-        {"loss": name, "n_dis": 3, "g_optimizer": gk.SGD(lr), "d_optimizer": gk.SGD(0.05)},
+        {"loss": name, "nDis": 3} | optimiser("g", "sgd", lr, 0, 0) | optimiser("d", "sgd", lr, 0, 0),
+        {"loss": name, "n_dis": 3, "g_optimizer": gk.SGD(lr), "d_optimizer": gk.SGD(lr)},
     )
 
 
