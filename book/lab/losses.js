@@ -1,4 +1,4 @@
-// What the discriminator minimises and how the generator weighs its samples: the costs of `gankit.losses`.
+// What the discriminator minimises and how the generator weighs its samples: the costs of `gankit.game.losses`.
 // f is a logit, D's unbounded output; s = sigmoid(f) is the probability of being real that D states.
 
 export const sigmoid = (x) => (x >= 0 ? 1 / (1 + Math.exp(-x)) : Math.exp(x) / (1 + Math.exp(x)));

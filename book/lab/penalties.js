@@ -1,4 +1,4 @@
-// Penalties of the discriminator's slope in its input, and the clipping of its weights (`gankit.penalties`).
+// Penalties of the discriminator's slope in its input, and the clipping of its weights (`gankit.game.penalties`).
 
 import { backward, forward } from "./network.js";
 import { addProduct } from "./product.js";

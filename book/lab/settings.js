@@ -136,7 +136,7 @@ export function pythonOf(settings, mixture, steps) {
   if (settings.r1 > 0) penalties.push(`gk.penalties.R1(${settings.r1})`);
   if (settings.r2 > 0) penalties.push(`gk.penalties.R2(${settings.r2})`);
   if (settings.gp > 0) penalties.push(`gk.penalties.WganGP(${settings.gp})`);
-  if (penalties.length) more.push(`penalties=[${penalties.join(", ")}],`);
+  if (penalties.length) more.push(`d_terms=[${penalties.join(", ")}],`);
   if (settings.clip > 0) more.push(`projections=[gk.penalties.ClipWeights(${settings.clip})],`);
   if (leak.beta > 0) more.push(`leak=gk.Leak(beta=${leak.beta}, start=${leak.start}, source="${leak.from}"),`);
   more.push(`ema=gk.EMA(decay=${ema.decay}, start=${ema.start}),`);

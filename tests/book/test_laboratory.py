@@ -5,6 +5,9 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
+from html import escape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from torch.nn.functional import softplus
 import gankit as gk
 from book import laboratory, offline
 from figures.mm_nsat import mixtures as watching
+from tests.book.devtools import CHROMIUM, Tab, open_page
 from toy import mixtures
 
 NODE = shutil.which("node")
@@ -40,13 +44,15 @@ def in_node(code: str, value: Any = None) -> Any:
 # --- Fifty steps are fifty steps of gk.Trainer -------------------------------------------------------------------
 
 
-class Recorder(gk.sampling.Streams):
+class Recorder(gk.Streams):
     """Random numbers that are written down, so that JavaScript can train on the same ones."""
 
-    def __init__(self, seed: int) -> None:
-        super().__init__([seed], (), "cpu")
+    def __init__(self, data: gk.data.Dataset) -> None:
+        super().__init__([0], (), "cpu")
+        self.data = data
         self.normals: list[list[float]] = []
         self.uniforms: list[list[float]] = []
+        self.batches: list[list[float]] = []
 
     def normal(self, n: int, *shape: int) -> Tensor:
         z = super().normal(n, *shape)
@@ -58,19 +64,11 @@ class Recorder(gk.sampling.Streams):
         self.uniforms.append(u.flatten().tolist())
         return u
 
-
-class Recording(gk.Trainer):
-    """A trainer in float64 whose minibatches are written down."""
-
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, device="cpu", **settings)
-        self.streams = Recorder(0)
-        self.batches: list[list[float]] = []
-
-    def draw_data(self) -> tuple[Tensor, Tensor]:
-        real, labels = super().draw_data()
-        self.batches.append(real.flatten().tolist())
-        return real, labels
+    def rows(self, n: int, draw: Callable[[int, torch.Generator], Tensor]) -> Tensor:
+        drawn = super().rows(n, draw)
+        if not drawn.is_floating_point():  # places in the data
+            self.batches.append(self.data.images[drawn].flatten().tolist())
+        return drawn
 
 
 def flat(net: nn.Module) -> list[float]:
@@ -93,31 +91,30 @@ def optimiser(player: str, kind: str, lr: float, beta1: float, beta2: float) -> 
     return {f"{player}.kind": kind, f"{player}.lr": lr, f"{player}.beta1": beta1, f"{player}.beta2": beta2}
 
 
-R1 = Case({"r1": 0.7}, {"penalties": [gk.penalties.R1(0.7)]})
+R1 = Case({"r1": 0.7}, {"d_terms": [gk.penalties.R1(0.7)]})
 LEAK = Case(
     {"leak.beta": 0.5, "leak.start": 7, "ema.decay": 0.9, "ema.start": 3},
     {"leak": gk.Leak(0.5, start=7), "ema": gk.EMA(0.9, start=3)},
 )
 
 
-def gradient_descent(name: str) -> Case:
-    """Three steps of D for one of G, both without momentum; a gradient of unit size needs a small rate."""
+def all_at_once(name: str) -> Case:
+    """Three D steps, plain gradient descent, R1 and the leak; a gradient of unit size needs a small rate."""
     lr = 1e-5 if name.endswith("unit") else 1e-3 if name == "wgan" else 0.02
     return Case(
-        {"loss": name, "nDis": 3} | optimiser("g", "sgd", lr, 0, 0) | optimiser("d", "sgd", lr, 0, 0),
-        {"loss": name, "n_dis": 3, "g_optimizer": gk.SGD(lr), "d_optimizer": gk.SGD(lr)},
-    )
+        {"loss": name, "nDis": 3} | optimiser("g", "sgd", lr, 0, 0) | optimiser("d", "sgd", lr, 0, 0)
+        | R1.changes | LEAK.changes,
+        {"loss": name, "n_dis": 3, "g_optimizer": gk.SGD(lr), "d_optimizer": gk.SGD(lr)}
+        | R1.settings | LEAK.settings,
+    )  # fmt: skip
 
 
 COSTS = [name for name in gk.losses if name != "rpgan"]
 CASES = {
     **{name: Case({"loss": name}, {"loss": name}) for name in [*COSTS, "ns+mm(0.3)", "ns-add-0.7"]},
-    **{
-        f"{name}, {label}": Case({"loss": name} | other.changes, {"loss": name} | other.settings)
-        for name in COSTS
-        for label, other in {"R1": R1, "leak": LEAK}.items()
-    },
-    **{f"{name}, gradient descent, three D steps": gradient_descent(name) for name in COSTS},
+    **{f"{name}, gradient descent, three D steps, R1, leak": all_at_once(name) for name in COSTS},
+    "R1": R1,
+    "leak": LEAK,
     "three D steps": Case({"nDis": 3}, {"n_dis": 3}),
     "three D steps, R1, leak": Case(
         {"nDis": 3} | R1.changes | LEAK.changes, {"n_dis": 3} | R1.settings | LEAK.settings
@@ -130,9 +127,9 @@ CASES = {
         {"loss": "wgan", "nDis": 3, "clip": 0.05}
         | optimiser("g", "rmsprop", 1e-3, 0, 0.9) | optimiser("d", "rmsprop", 2e-3, 0, 0.99),
         {"loss": "wgan", "n_dis": 3, "projections": [gk.penalties.ClipWeights(0.05)],
-         "g_optimizer": gk.optim.RMSProp(1e-3, decay=0.9), "d_optimizer": gk.optim.RMSProp(2e-3)},
+         "g_optimizer": gk.RMSProp(1e-3, decay=0.9), "d_optimizer": gk.RMSProp(2e-3)},
     ),
-    "WGAN-GP": Case({"loss": "wgan", "gp": 2}, {"loss": "wgan", "penalties": [gk.penalties.WganGP(2)]}),
+    "WGAN-GP": Case({"loss": "wgan", "gp": 2}, {"loss": "wgan", "d_terms": [gk.penalties.WganGP(2)]}),
     "slow Adam": Case(
         optimiser("g", "adam", 1e-3, 0.9, 0.99) | optimiser("d", "adam", 3e-4, 0.0, 0.9),
         {"g_optimizer": gk.Adam(1e-3, 0.9, 0.99), "d_optimizer": gk.Adam(3e-4, 0.0, 0.9)},
@@ -174,14 +171,16 @@ def page_settings(layers: tuple[int, int]) -> dict[str, Any]:
 def train_in_python(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the page needs for the same run, and how the run of `gk.Trainer` ended."""
     G, D = networks(case.layers)
-    run = Recording(G, D, gk.data.load("ring", n=1000), batch_size=BATCH, **case.settings)
+    data = gk.data.load("ring", n=1000)
+    run = gk.Trainer(G, D, data, batch_size=BATCH, device="cpu", **case.settings)
+    run.streams = Recorder(data)
     given = {"changes": page_settings(case.layers) | case.changes, "G": flat(G), "D": flat(D)}
     seen = [run.step() for _ in range(STEPS)]
     ended = {
         "costs": [[float(s[k]) for k in ("d_loss", "g_loss", "real_logit", "fake_logit")] for s in seen],
         **{name: flat(net) for name, net in {"G": run.G, "D": run.D, "teacher": run.teacher.net}.items()},
     }
-    return given | {"z": run.streams.normals, "u": run.streams.uniforms, "data": run.batches}, ended
+    return given | {"z": run.streams.normals, "u": run.streams.uniforms, "data": run.streams.batches}, ended
 
 
 TRAIN = """
@@ -503,8 +502,8 @@ def test_the_python_lines_train_the_same_run() -> None:
         },
     ]
     runs = in_node(
-        """const both = ({ changes, repair }) => [changes, { ...changes, ...repair.changes }];
-           const all = Object.values(PRESETS).flatMap(both);
+        """const beforeAndAfter = ({ changes, repair }) => [changes, { ...changes, ...repair.changes }];
+           const all = Object.values(PRESETS).flatMap(beforeAndAfter);
            answer = [...all, ...given].map((changes) => {
              const settings = changed(DEFAULTS, changes);
              return { settings, lines: pythonOf(settings, mixtureOf(settings), 1) };
@@ -515,17 +514,18 @@ def test_the_python_lines_train_the_same_run() -> None:
         settings, scope = run["settings"], {}
         if settings["loss"] not in gk.losses or (settings["r2"] and not hasattr(gk.penalties, "R2")):
             continue
-        exec(run["lines"], scope)
+        exec(run["lines"].replace("run.fit(1)", "run.step()"), scope)  # without a bar
         trained = scope["run"]
+        assert "run.fit(1)" in run["lines"]
         assert trained.steps == 1
-        assert trained.loss == gk.losses[settings["loss"]]
+        assert trained.game.loss == gk.losses[settings["loss"]]
         assert list(trained.seeds) == list(range(settings["seed"], settings["seed"] + settings["seeds"]))
         assert (trained.batch_size, trained.n_dis) == (settings["batch"], settings["nDis"])
         assert inputs_of(trained.G) == [settings["zDim"], *[settings["gWidth"]] * settings["gLayers"]]
         assert inputs_of(trained.D) == [2, *[settings["dWidth"]] * settings["dLayers"]]
         assert trained.teacher.alpha == settings["ema"]["decay"]
-        assert (trained.leak.beta if trained.leak else 0) == settings["leak"]["beta"]
-        assert len(trained.penalties) == sum(settings[key] > 0 for key in ("r1", "r2", "gp"))
+        assert (trained.game.leak.beta if trained.game.leak else 0) == settings["leak"]["beta"]
+        assert len(trained.game.d_terms) == sum(settings[key] > 0 for key in ("r1", "r2", "gp"))
         for player, opt in (("g", trained.g_opt), ("d", trained.d_opt)):
             assert opt.param_groups[0]["lr"] == settings[player]["lr"]
             assert type(opt).__name__.lower().removeprefix("replica") == settings[player]["kind"]
@@ -560,3 +560,197 @@ def test_all_modules_fit_into_one_scope() -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+# --- Presets ----------------------------------------------------------------------------------------------------------
+
+
+@needs_node
+def test_every_preset_was_measured_and_fails() -> None:
+    """What the page states: at least six of eight seeds within half a minute, and fewer after the one change."""
+    names, rows, texts = in_node(
+        "answer = [Object.keys(PRESETS), MEASURED, Object.keys(PRESETS).map(measuredText)];"
+    )
+    assert set(rows) == set(names)
+    for name, text in zip(names, texts, strict=True):
+        row = rows[name]
+        assert row["failed"] >= 6
+        assert row["repaired"] <= row["failed"] - 4
+        assert row["seconds"] <= 30
+        assert f"{row['failed']} of {row['seeds']} fail" in text
+
+
+@needs_node
+def test_each_preset_changes_one_thing() -> None:
+    known, repairs, signs = in_node(
+        """const list = Object.values(PRESETS);
+           answer = [list.every(({ changes, repair }) => [...Object.entries(changes), ...Object.entries(repair.changes)]
+               .every(([path, value]) => complaint(path, value) === "")),
+             list.map(({ repair }) => Object.keys(repair.changes)), list.every(({ sign }) => sign in SIGNS)];"""
+    )
+    assert known
+    assert signs
+    assert all(len(keys) == 1 or set(keys) == {"clip", "gp"} for keys in repairs)
+
+
+@needs_node
+@pytest.mark.full
+def test_presets_fail_as_the_page_says() -> None:
+    rows = in_node("answer = MEASURED;")
+    for name in laboratory.preset_names():
+        for when, key in (("before", "failed"), ("after", "repaired")):
+            failed, _ = laboratory.failures(name, when)
+            assert sum(failed) == rows[name][key], f"{name}, {when}"
+
+
+# --- In a browser -----------------------------------------------------------------------------------------------------
+
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium in the path")
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[Tab]:
+    with open_page(laboratory.PAGE.as_uri()) as tab:
+        tab.size(1300, 900)
+        yield tab
+
+
+@pytest.fixture
+def fresh(tab: Tab) -> Tab:
+    """A small game, paused at step 0."""
+    tab.ask("laboratory.setPlaying(false)")
+    tab.ask("location.hash = '#gWidth=16&dWidth=16&batch=16&seeds=3'")
+    tab.wait("laboratory.state.settings.seeds === 3")
+    tab.wait("laboratory.state.seen && laboratory.state.readings.get(2).length === 1")
+    return tab
+
+
+def press(tab: Tab, name: str) -> None:
+    tab.ask(f"document.getElementById('{name}').click()")
+
+
+def choose(tab: Tab, name: str, value: str) -> None:
+    tab.ask(f"document.getElementById('{name}').value = '{value}'")
+    tab.ask(f"document.getElementById('{name}').dispatchEvent(new Event('change'))")
+
+
+PICTURE = "document.getElementById('plane').toDataURL()"
+WORDS = "document.getElementById('words').textContent"
+
+
+@needs_chromium
+def test_a_browser_trains_and_says_so(fresh: Tab) -> None:
+    before = fresh.ask(PICTURE)
+    press(fresh, "play")
+    fresh.wait("laboratory.state.readings.get(2).length > 8", 60)
+    fresh.wait(f"{WORDS}.includes('modes covered')", 60)
+    press(fresh, "play")
+    assert fresh.ask("document.getElementById('play').textContent") == "Play"
+    assert fresh.ask(PICTURE) != before
+    assert "3 seeds" in fresh.ask("document.getElementById('verdict').textContent") or "No seed" in fresh.ask(
+        "document.getElementById('verdict').textContent"
+    )
+    assert fresh.console == []
+    assert [url for url in fresh.requests if not url.startswith(("file:", "blob:"))] == []
+
+
+@needs_chromium
+def test_single_steps_are_told_apart(fresh: Tab) -> None:
+    press(fresh, "d-step")
+    fresh.wait(f"{WORDS}.startsWith('One D step')")
+    assert fresh.ask("laboratory.state.steps") == 0
+    press(fresh, "g-step")
+    fresh.wait(f"{WORDS}.startsWith('One G step')")
+    assert "moved by 0.0" in fresh.ask(WORDS)
+    fresh.wait("laboratory.state.steps === 1")
+
+
+@needs_chromium
+def test_keys_do_what_the_buttons_do(fresh: Tab) -> None:
+    fresh.ask("document.activeElement.blur()")
+    fresh.key("d")
+    fresh.wait(f"{WORDS}.startsWith('One D step')")
+    fresh.key("2")
+    fresh.wait("laboratory.state.shown === 1")
+    assert fresh.ask("document.getElementById('seed-1').getAttribute('aria-pressed')") == "true"
+    fresh.key(" ", " ")
+    fresh.wait("laboratory.state.playing && laboratory.state.steps > 5")
+    fresh.key(" ", " ")
+    fresh.wait("!laboratory.state.playing")
+
+
+@needs_chromium
+def test_settings_links_and_presets_follow_each_other(fresh: Tab) -> None:
+    choose(fresh, "set-loss", "mm-nsat")
+    fresh.wait("laboratory.state.settings.loss === 'mm-nsat'")
+    assert "loss=mm-nsat" in fresh.ask("location.hash")
+    assert 'loss="mm-nsat"' in fresh.ask("document.getElementById('python').textContent")
+    choose(fresh, "set-batch", "0")
+    assert "from 1 to 512" in fresh.ask("document.getElementById('complaint').textContent")
+    assert fresh.ask("laboratory.state.settings.batch") == 16
+    fresh.ask("location.hash = '#preset=saturation'")
+    fresh.wait("laboratory.state.preset === 'saturation'")
+    press(fresh, "repair")
+    fresh.wait("laboratory.state.settings.loss === 'ns'")
+    assert fresh.ask("document.getElementById('repair').textContent") == "Undo the change"
+
+
+@needs_chromium
+def test_a_drawing_becomes_the_data_with_pointer_or_keys(fresh: Tab) -> None:
+    fresh.ask("location.hash = '#data=drawing&gWidth=16&dWidth=16&batch=16&seeds=3'")
+    fresh.wait("laboratory.state.settings.data === 'drawing'")
+    fresh.ask("document.getElementById('plane').focus()")
+    fresh.key("ArrowRight")
+    fresh.key("Enter")
+    fresh.wait("laboratory.state.settings.drawing.length === 1")
+    fresh.ask(
+        """{ const plane = document.getElementById('plane'), box = plane.getBoundingClientRect();
+             const at = { clientX: box.left + box.width / 4, clientY: box.top + box.height / 2 };
+             plane.dispatchEvent(new PointerEvent('pointerdown', at)); dispatchEvent(new PointerEvent('pointerup')); }"""
+    )
+    fresh.wait("laboratory.state.settings.drawing.length === 2")
+    assert fresh.ask("laboratory.state.settings.drawing") == [[0.1, 0], [-1.4, 0]]
+    assert "drawing=2_0_-28_0" in fresh.ask("location.hash")
+
+
+@needs_chromium
+def test_the_numbers_of_a_run_can_be_saved(fresh: Tab) -> None:
+    saved = fresh.ask("JSON.parse(JSON.stringify(laboratory.numbersOfRun()))")
+    assert set(saved["readings"]) == {"0", "1", "2"}
+    assert saved["readings"]["0"][0]["step"] == 0
+    assert saved["settings"]["batch"] == 16
+
+
+@needs_chromium
+def test_each_control_has_a_name_that_can_be_read_aloud(tab: Tab) -> None:
+    nameless = tab.ask(
+        """[...document.querySelectorAll('input, select, button, canvas')].filter((control) =>
+             !(control.labels?.[0]?.textContent || control.getAttribute('aria-label')
+               || control.closest('button')?.textContent)).map((control) => control.id)"""
+    )
+    assert nameless == []
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [390, 1300])
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_page_fits_its_window(tab: Tab, width: int, dark: bool) -> None:
+    tab.size(width, 900, dark=dark)
+    tab.pause(0.3)
+    assert tab.ask("document.documentElement.scrollWidth") <= width
+    ground = tab.ask("getComputedStyle(document.body).backgroundColor")
+    assert ground == ("rgb(20, 23, 26)" if dark else "rgb(255, 255, 255)")
+    tab.size(1300, 900)
+
+
+@needs_chromium
+def test_a_notebook_can_show_the_page_without_an_address(tmp_path: Path) -> None:
+    """As JupyterLab would: the whole page as an attribute of a frame, with its experiment in another."""
+    text = laboratory.PAGE.read_text("utf-8").replace('data-start=""', 'data-start="preset=leak"')
+    frame = tmp_path / "frame.html"
+    frame.write_text(f'<iframe srcdoc="{escape(text)}" width="1000" height="900"></iframe>', "utf-8")
+    with open_page(frame.as_uri()) as tab:
+        tab.wait("frames[0].laboratory?.state.preset === 'leak'")
+        tab.ask("frames[0].laboratory.setPlaying(true)")
+        tab.wait("frames[0].laboratory.state.steps > 5", 60)
+        assert tab.console == []
