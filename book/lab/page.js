@@ -221,7 +221,7 @@ function makeCharts() {
   };
   find("charts").replaceChildren(
     ...CHARTS.map(({ id, title }) => figure(id, title)),
-    figure("strip", "Nearest mode of the shown seed’s points: one row a mode, dark = all points"),
+    figure("strip", "Nearest mode of the shown seed’s points: one row a mode, full colour = all points"),
   );
 }
 

@@ -120,7 +120,7 @@ def open_page(url: str) -> Iterator[Tab]:
     """A tab that shows `url`, in a browser without a history that ends with it."""
     from_page, to_us = os.pipe()
     from_us, to_page = os.pipe()
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         line = f'exec "{CHROMIUM}" {FLAGS} --user-data-dir={profile} about:blank 3<&{from_us} 4>&{to_us}'
         browser = subprocess.Popen(
             ["bash", "-c", line],

@@ -706,7 +706,8 @@ def test_a_drawing_becomes_the_data_with_pointer_or_keys(fresh: Tab) -> None:
     fresh.ask(
         """{ const plane = document.getElementById('plane'), box = plane.getBoundingClientRect();
              const at = { clientX: box.left + box.width / 4, clientY: box.top + box.height / 2 };
-             plane.dispatchEvent(new PointerEvent('pointerdown', at)); dispatchEvent(new PointerEvent('pointerup')); }"""
+             plane.dispatchEvent(new PointerEvent('pointerdown', at));
+             dispatchEvent(new PointerEvent('pointerup')); }"""
     )
     fresh.wait("laboratory.state.settings.drawing.length === 2")
     assert fresh.ask("laboratory.state.settings.drawing") == [[0.1, 0], [-1.4, 0]]
