@@ -45,6 +45,12 @@ function ticks(low, high, whole) {
   return Array.from({ length: Math.floor(high / step + 1e-9) - Math.ceil(low / step - 1e-9) + 1 }, (_, i) => (Math.ceil(low / step - 1e-9) + i) * step);
 }
 
+/** A power of ten: 0.01, 1 or 10⁻⁶. */
+export function power(n) {
+  if (n >= -2 && n <= 3) return Number(`1e${n}`).toLocaleString("en");
+  return `10${[...String(n)].map((c) => (c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[c])).join("")}`;
+}
+
 const short = (x) => Number(x.toPrecision(3)).toLocaleString("en").replace("-", "−");
 
 /** One chart: `most` is the highest value of its axis where the chart names none. */
@@ -76,7 +82,7 @@ export function drawChart(canvas, chart, bySeed, shown, colours, most) {
     pen.moveTo(LEFT, up(tick));
     pen.lineTo(width - RIGHT, up(tick));
     pen.stroke();
-    pen.fillText(chart.log ? Number(`1e${tick}`).toString().replace("-", "−") : short(tick), LEFT - 4, up(tick));
+    pen.fillText(chart.log ? power(tick) : short(tick), LEFT - 4, up(tick));
   }
   pen.textBaseline = "alphabetic";
   ticks(0, last, true).filter((tick) => tick > 0).forEach((tick) => pen.fillText(short(tick), Math.min(width - RIGHT, across(tick) + 10), height - 4));

@@ -4,7 +4,7 @@ import { band, CHARTS, drawChart, drawStrip } from "./charts.js";
 import { bestLogit, mixtureOf, samplePoints } from "./data.js";
 import { Crew, gridPoints, LIMIT } from "./crew.js";
 import { fillPanel, makePanel } from "./panel.js";
-import { grouped, plural, singleText, stateText, verdictText } from "./words.js";
+import { brief, grouped, plural, singleText, stateText, verdictText } from "./words.js";
 import { changed, DEFAULTS, fromHash, MOST_MODES, pythonOf, toHash } from "./settings.js";
 import { drawArrows, drawCross, drawField, drawModes, drawPoints, drawTraces, palette, penOf, toScreen } from "./plane.js";
 import { measuredText, PRESETS } from "./presets.js";
@@ -159,6 +159,11 @@ function radii({ weights }) {
   return weights.map((w) => 2.4 * Math.sqrt(Math.min(9, Math.abs(w) / (total || 1))));
 }
 
+function noteWeights() {
+  const { weights } = state.seen, total = weights.reduce((sum, w) => sum + w, 0) / weights.length;
+  find("size-note").textContent = wants("weights") ? `, as large as their weights, whose mean is ${brief(total)}` : "";
+}
+
 function drawPlane() {
   const { pen, width: size } = penOf(find("plane")), { seen, colours, mixture } = state;
   if (seen?.field && wants("field")) drawField(pen, size, seen.field, FULL, colours.plane);
@@ -234,7 +239,8 @@ function drawCharts() {
     const told = end.map(({ low, middle, high }) => [middle, low, high].map((x) => Number(x.toPrecision(3))).join(", from ").replace(/, from ([^,]*)$/, " to $1"));
     canvas.setAttribute("aria-label", `${chart.title}. Median and range now: ${told.join("; ")}`);
   }
-  if (readings.get(shown).length) drawStrip(find("chart-strip"), readings.get(shown), colours);
+  find("chart-strip").parentElement.hidden = mixture.centres.length === 1;
+  if (readings.get(shown).length && mixture.centres.length > 1) drawStrip(find("chart-strip"), readings.get(shown), colours);
 }
 
 function frame(now) {
@@ -253,6 +259,7 @@ function frame(now) {
     find("step").textContent = `step ${grouped(state.steps)}`;
     if (now - state.bestAt > 400 || !state.playing) {
       drawBest();
+      noteWeights();
       state.bestAt = now;
     }
   }

@@ -1,10 +1,13 @@
 // What happened, in sentences: for the line under the buttons, which screen readers speak.
 
+import { power } from "./charts.js";
 import { countHops, EVERY, SIGNS, shows } from "./readings.js";
 
 const digits = (x, n = 2) => (Object.is(Math.round(x * 10 ** n), -0) ? 0 : x).toFixed(n).replace("-", "−");
 const withSign = (x) => (x < 0 ? digits(x) : `+${digits(x)}`);
 export const grouped = (n) => Math.round(n).toLocaleString("en");
+/** A number above 0 of any size, in two digits. */
+export const brief = (x) => (x >= 0.01 || x === 0 ? digits(x) : `${digits(x / 10 ** Math.floor(Math.log10(x)), 0)} · ${power(Math.floor(Math.log10(x)))}`);
 export const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 
 /** How one seed is doing. */
@@ -13,7 +16,7 @@ export function stateText(rows, modes) {
   if (![row.gNorm, row.inModes].every(Number.isFinite) && row.step > 0) return `Seed ${row.seed} has diverged: its numbers are no longer finite.`;
   const where = `${row.covered} of ${plural(modes, "mode")} covered, ${Math.round(100 * row.inModes)} % of the points in modes`;
   const hopping = hops > 1 ? `, ${hops} hops in the last 500 steps` : "";
-  const force = row.gNorm < 1e-3 ? `; the generator’s gradient is ${row.gNorm.toExponential(0).replace("-", "−")}, next to nothing` : "";
+  const force = row.gNorm < 1e-3 ? `; the generator’s gradient is about ${power(Math.round(Math.log10(row.gNorm + 1e-30)))}, next to nothing` : "";
   return `Step ${grouped(row.step)}, seed ${row.seed}: ${where}${hopping}${force}.`;
 }
 
