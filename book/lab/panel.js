@@ -1,6 +1,6 @@
 // The settings' form, made from their table.
 
-import { complaint, FIELDS, valueAt } from "./settings.js";
+import { complaint, FIELDS, OPTION_WORDS, valueAt } from "./settings.js";
 
 const element = (tag, properties, ...children) => {
   const made = Object.assign(document.createElement(tag), properties);
@@ -12,7 +12,7 @@ const idOf = (path) => `set-${path.replace(".", "-")}`;
 
 function control(path, field) {
   if (field.options) {
-    return element("select", { id: idOf(path) }, ...field.options.map((value) => element("option", { value, textContent: value })));
+    return element("select", { id: idOf(path) }, ...field.options.map((value) => element("option", { value, textContent: OPTION_WORDS[value] ?? value })));
   }
   const limits = { min: field.min, max: field.max, step: field.whole ? 1 : "any", required: true };
   return element("input", { id: idOf(path), type: "number", ...limits });

@@ -22,6 +22,13 @@ const optimiser = (player, group) => ({
   [`${player}.beta2`]: number("β₂ (decay of squares)", 0, 0.99999, group),
 });
 
+/** What options are called where their names say too little. */
+export const OPTION_WORDS = {
+  grid: "grid of 25", moons: "two moons", gaussian: "one Gaussian", far: "one clump, far off", drawing: "your drawing",
+  adam: "Adam", sgd: "gradient descent", rmsprop: "RMSProp", sync: "teacher, z of the fakes", "async-noise": "teacher, fresh z",
+  generator: "generator, fresh z", "most-realistic": "generator, those that D scores best",
+};
+
 /** Every setting by its path: label, limits or options, and the group it stands in. The page and links follow it. */
 export const FIELDS = {
   loss: choice("Cost", LOSS_NAMES, "Game"),
