@@ -19,8 +19,8 @@ export const PRESETS = {
       + "mm-nsat makes those in front large: the crowd is stretched, until it lies round the ring.",
   },
   spiral: {
-    title: "Mode dropping on a spiral", chapter: "chapters 10 and 11", sign: "drops", steps: 1500,
-    changes: { ...small, data: "spiral", ...both("lr", 0.002), ...both("beta1", 0.8) },
+    title: "Mode dropping on a spiral", chapter: "chapters 10 and 11", sign: "drops", steps: 1400,
+    changes: { ...small, data: "spiral", batch: 16, ...both("lr", 0.002) },
     look: "Twelve modes on a spiral, of which the outer ones are seven times as frequent as the innermost. Nothing hops and the "
       + "curves look calm, but rings stay empty: modes that are never generated, others in other seeds. A mean over seeds "
       + "would not show it.",
