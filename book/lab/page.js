@@ -12,7 +12,7 @@ import { SIGNS, shows } from "./readings.js";
 import { Stream } from "./random.js";
 
 const find = (id) => document.getElementById(id);
-const FIELD = 36, BEST = 56, FULL = 3; // cells a side of either picture, and the logit of full colour
+const FIELD = 36, BEST = 48, FULL = 3; // cells a side of either picture, and the logit of full colour
 
 const LAYERS = [
   ["field", "D’s colours", true], ["real", "data", true], ["fake", "generated points", true], ["weights", "size = weight", true],
@@ -257,7 +257,7 @@ function frame(now) {
     drawPlane();
     rates.frame();
     find("step").textContent = `step ${grouped(state.steps)}`;
-    if (now - state.bestAt > 400 || !state.playing) {
+    if (now - state.bestAt > 600 || !state.playing) {
       drawBest();
       noteWeights();
       state.bestAt = now;
@@ -399,8 +399,8 @@ function listen() {
 /** Begins with what the address asks for, or the attribute of the page where it has no address of its own. */
 function open() {
   const hash = location.hash.length > 1 ? location.hash.slice(1) : document.body.dataset.start || "preset=hopping";
-  const asked = new URLSearchParams(hash).get("preset");
-  if (Object.hasOwn(PRESETS, asked)) choose(asked, false);
+  const parts = new URLSearchParams(hash), asked = parts.get("preset");
+  if (Object.hasOwn(PRESETS, asked) && parts.size === 1) choose(asked, false);
   else {
     Object.assign(state, { preset: "", repaired: false, settings: fromHash(hash, PRESETS) });
     restart();
