@@ -43,7 +43,8 @@ export const PRESETS = {
     changes: { ...small, ...both("lr", 0.002), "leak.beta": 0.9 },
     look: "A teacher, the moving average of the generator, supplies nine tenths of what D is shown as real (LeakyEMA with β = 0.9), "
       + "and does so from the first step on, when the teacher knows nothing. D can hardly tell the two halves of its "
-      + "batch apart: its picture stays pale, and the generator imitates its own past. Switch on the teacher’s points.",
+      + "batch apart: its picture stays pale beside the best one, its mean logits stay near 0, and G learns next to nothing from it. "
+      + "Switch on the teacher’s points: they are where G’s are.",
     repair: { text: "start the leak at step 800", changes: { "leak.start": 800 } },
     after: "The same share, but for 800 steps D sees data only. By then the teacher is worth listening to. The pictures turn "
       + "pale at step 800; look at whether the points stay where they are.",
