@@ -8,10 +8,10 @@ export const MEASURED = {
     "seconds": 8
   },
   "spiral": {
-    "failed": 8,
-    "repaired": 7,
+    "failed": 7,
+    "repaired": 1,
     "seeds": 8,
-    "seconds": 3
+    "seconds": 1
   },
   "saturation": {
     "failed": 7,
@@ -23,12 +23,12 @@ export const MEASURED = {
     "failed": 8,
     "repaired": 2,
     "seeds": 8,
-    "seconds": 4
+    "seconds": 3
   },
   "clipping": {
     "failed": 8,
     "repaired": 0,
     "seeds": 8,
-    "seconds": 4
+    "seconds": 5
   }
 };

@@ -252,7 +252,7 @@ function frame(now) {
     crew.asked = true;
     crew.send({ type: "look", field: own && wants("field") ? FIELD : 0, clouds: often });
   }
-  if (state.fresh) {
+  if (state.fresh && state.seen) {
     state.fresh = false;
     drawPlane();
     rates.frame();

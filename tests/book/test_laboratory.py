@@ -647,9 +647,7 @@ def test_a_browser_trains_and_says_so(fresh: Tab) -> None:
     press(fresh, "play")
     assert fresh.ask("document.getElementById('play').textContent") == "Play"
     assert fresh.ask(PICTURE) != before
-    assert "3 seeds" in fresh.ask("document.getElementById('verdict').textContent") or "No seed" in fresh.ask(
-        "document.getElementById('verdict').textContent"
-    )
+    assert fresh.ask("document.getElementById('verdict').textContent").startswith("Step ")
     assert fresh.console == []
     assert [url for url in fresh.requests if not url.startswith(("file:", "blob:"))] == []
 
