@@ -36,7 +36,7 @@ extensions = [
 ]
 
 # Chapters come from the executed notebooks; their texts are the same pages without outputs.
-exclude_patterns = ["_build", "[0-9][0-9]_*.md", "assignments", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "lab", "[0-9][0-9]_*.md", "assignments", "**.ipynb_checkpoints"]
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}  # the default loads widgets from another host
 myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
