@@ -28,12 +28,11 @@ def examples() -> list[tuple[str, list[doctest.Example]]]:
     found = []
     for path in sorted(ROOT.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (
-                text := ast.get_docstring(node)
-            ):
-                if parts := doctest.DocTestParser().get_examples(inspect.cleandoc(text)):
-                    where = f"{path.relative_to(ROOT).as_posix()}:{getattr(node, 'name', '')}"
-                    found.append((where, parts))
+            if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                continue
+            text = inspect.cleandoc(ast.get_docstring(node) or "")
+            if parts := doctest.DocTestParser().get_examples(text):
+                found.append((f"{path.relative_to(ROOT).as_posix()}:{getattr(node, 'name', '')}", parts))
     return found
 
 
@@ -46,9 +45,7 @@ def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     def short(run: gk.Trainer, steps: int, **more: Any) -> gk.Trainer:
         return fit(run, max(3, more.get("callback_every", 0)), **more | {"progress": False})
 
-    monkeypatch.setattr(
-        gk.Trainer, "fit", lambda run, steps, **more: fit(run, 3, **more | {"progress": False})
-    )
+    monkeypatch.setattr(gk.Trainer, "fit", short)
     few = lambda *a, **more: run_study(*a, **more | {"seeds": range(2), "steps": 3, "progress": False})  # noqa: E731
     monkeypatch.setattr(study, "run", few)
     monkeypatch.setattr(gk.classifiers, "load", lambda *a, **k: Classifier((1, 8, 8), 10))
