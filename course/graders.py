@@ -23,16 +23,27 @@ class Marks:
         return frozenset(name for name, outcome in self.outcomes.items() if not outcome.ok)
 
 
-def steps(assignment: Assignment) -> list[runner.Step]:
-    """What a grader runs: everything but texts and experiments."""
-    ran = ("given", "answer", "test")
-    return [runner.Step(cell.name, cell.source, cell.kind) for cell in assignment.cells if cell.kind in ran]
+def steps(assignment: Assignment, since: str | None = None) -> list[runner.Step]:
+    """What a grader runs: everything but texts and experiments; of the tests those below the answer `since`."""
+    ran: list[runner.Step] = []
+    tested = since is None
+    for cell in assignment.cells:
+        tested = tested or cell.name == since
+        if cell.kind in ("given", "answer") or (cell.kind == "test" and tested):
+            ran.append(runner.Step(cell.name, cell.source, cell.kind))
+    return ran
 
 
-def grade(assignment: Assignment, limit: float = runner.LIMIT) -> Marks:
-    """The marks of an assignment with somebody's answers in it (see `Assignment.with_answers`)."""
-    ended = runner.run(steps(assignment), limit)
-    outcomes = {test.name: ended[test.name] for test in assignment.tests}
+def grade(assignment: Assignment, limit: float = runner.LIMIT, since: str | None = None) -> Marks:
+    """The marks of an assignment with somebody's answers in it (see `Assignment.with_answers`).
+
+    Args:
+        assignment: with the answers to grade.
+        limit: seconds for one cell.
+        since: the first answer that differs from the right one; tests above it cannot see it, and are not run.
+    """
+    ended = runner.run(steps(assignment, since), limit)
+    outcomes = {test.name: ended.get(test.name, runner.Outcome()) for test in assignment.tests}
     earned = sum(test.points for test in assignment.tests if outcomes[test.name].ok)
     return Marks(earned, assignment.points, outcomes)
 
@@ -41,12 +52,13 @@ def problems(assignment: Assignment, limit: float = runner.LIMIT) -> Iterator[st
     """Whatever is wrong with an assignment's graders, a sentence each; none means that they can be trusted."""
     right = grade(assignment, limit)
     for name in sorted(right.lost):
-        yield f"{assignment.name}: the right answer loses {name}: {right.outcomes[name].message or right.outcomes[name].error}"
+        outcome = right.outcomes[name]
+        yield f"{assignment.name}: the right answer loses {name}: {outcome.message or outcome.error}"
     empty = grade(assignment.empty(), limit)
     for name in sorted(set(empty.outcomes) - empty.lost):
         yield f"{assignment.name}: the empty answer passes {name}"
     for wrong in assignment.wrong:
-        marks = grade(assignment.with_answers({wrong.answer: wrong.source}), limit)
+        marks = grade(assignment.with_answers({wrong.answer: wrong.source}), limit, since=wrong.answer)
         if marks.lost != wrong.loses:
             yield (
                 f"{assignment.name}: the wrong answer {wrong.title!r} must lose {sorted(wrong.loses)}, and loses "

@@ -18,6 +18,8 @@ import base64
 import builtins
 import contextlib
 import functools
+import gc
+import importlib
 import io
 import json
 import os
@@ -54,7 +56,7 @@ class Outcome:
     """How a cell ended.
 
     Attributes:
-        error: the exception's name, "" where there was none; "Timeout" and "Exit" where the process was killed or ended.
+        error: the exception's name, "" where there was none; "Timeout" and "Exit" where its process was ended.
         message: what the exception says.
         trace: its traceback, of the notebook's own lines.
         outputs: what it showed, as nbformat's dictionaries.
@@ -134,22 +136,26 @@ def _prepare() -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    import matplotlib.pyplot
     import numpy as np
-    import scipy.linalg
-    import scipy.optimize
-    import scipy.spatial.distance
-    import scipy.stats
-    import sympy
     import torch
 
     import gankit as gk
 
+    for name in (
+        "matplotlib.pyplot",
+        "scipy.linalg",
+        "scipy.optimize",
+        "scipy.spatial.distance",
+        "scipy.stats",
+        "sympy",
+    ):
+        importlib.import_module(name)
     torch.set_num_threads(1)
     torch.testing.assert_close(torch.ones(1), torch.ones(1))
     np.testing.assert_allclose(1.0, 1.0)
     gk.data.load("digits")
     gk.models.mlp((2,))
+    gc.freeze()  # the collector would copy all of this into every forked process
 
 
 def _attempt(
