@@ -24,6 +24,7 @@ from typing import Any
 
 import jupytext
 import yaml
+from jupytext.myst import MystMetadataParsingError
 
 ASSIGNMENTS = Path(__file__).resolve().parent / "assignments"
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
@@ -143,7 +144,11 @@ def read(path: Path, year: int = 0, points: Mapping[str, int] | None = None) -> 
         text = text.replace(f"<<{name}>>", str(value))
     if left := re.search(r"<<(\w+)>>", text):
         raise SourceError(f"{path.name}: {left[0]} is no value of its variants.")
-    cells, wrong = _cells(path.name, jupytext.reads(text, fmt="md:myst").cells)
+    try:
+        raw = jupytext.reads(text, fmt="md:myst").cells
+    except MystMetadataParsingError as error:
+        raise SourceError(f"{path.name}: {error}") from None
+    cells, wrong = _cells(path.name, raw)
     if unknown := set(points or {}) - {cell.name for cell in cells if cell.kind == "test"}:
         raise SourceError(f"{path.name} has no test {', '.join(sorted(unknown))} to give other points to.")
     cells = [replace(cell, points=(points or {}).get(cell.name, cell.points)) for cell in cells]
