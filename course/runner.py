@@ -36,7 +36,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-LIMIT = 30.0  # seconds for one cell; the slowest right answer needs about two
+LIMIT = 20.0  # seconds for one cell; the slowest right answer needs less than one
 MEMORY = 4 * 2**30  # bytes beyond what the process holds when a notebook starts
 GRACE = 2.0  # seconds that the process has to report a test that it killed
 LONGEST_OUTPUT = 20_000  # characters kept of what a cell prints

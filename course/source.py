@@ -29,7 +29,7 @@ from jupytext.myst import MystMetadataParsingError
 ASSIGNMENTS = Path(__file__).resolve().parent / "assignments"
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = (
-    "# your code here",
+    "# YOUR CODE HERE",
     "raise NotImplementedError()",
 )  # nbgrader's own, so that both make the same notebook
 KINDS = ("given", "answer", "test", "experiment", "wrong")
