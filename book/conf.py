@@ -13,8 +13,10 @@ from sphinx.environment import BuildEnvironment
 from sphinx.environment.collectors.toctree import TocTreeCollector
 
 import gankit
+from book import taught
 
 HERE = Path(__file__).parent
+TAUGHT = taught.load(HERE)
 
 project = "GAN dynamics"
 author = "The GAN dynamics book contributors"
@@ -37,6 +39,7 @@ extensions = [
 
 # Chapters come from the executed notebooks; their texts are the same pages without outputs.
 exclude_patterns = ["_build", "[0-9][0-9]_*.md", "assignments", "**.ipynb_checkpoints"]
+exclude_patterns += [path.name for path in HERE.glob("[0-9][0-9]_*.ipynb") if not TAUGHT.teaches(path.name)]
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}  # the default loads widgets from another host
 myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
@@ -86,12 +89,12 @@ def write_reference(folder: Path) -> None:
 
 def write_map(target: Path) -> None:
     """Write the map of the chapters that exist: title, objectives and time, as each chapter's card states them."""
-    rows = []
-    for notebook in sorted(HERE.glob("[0-9][0-9]_*.ipynb")):
+    rows, aims_label, time_label = [], *(re.escape(TAUGHT.labels[key]) for key in ("objectives", "runtime"))
+    for notebook in filter(lambda path: TAUGHT.teaches(path.name), sorted(HERE.glob("[0-9][0-9]_*.ipynb"))):
         text = notebook.with_suffix(".md").read_text("utf-8")
         title, aims, time = (
             re.search(pattern, text, re.MULTILINE)
-            for pattern in (r"^# (.+)$", r"^\*\*Objectives\.\*\* (.+)$", r"^\*\*Quick runtime\.\*\* (\d+ s)")
+            for pattern in (r"^# (.+)$", rf"^\*\*{aims_label}\*\* (.+)$", rf"^\*\*{time_label}\*\* (\d+ s)")
         )
         if title and aims and time:
             rows.append(f"**[{title[1]}]({notebook.name})** ({time[1]})\n: {aims[1]}\n")
@@ -147,5 +150,11 @@ assign_section_numbers = TocTreeCollector.assign_section_numbers
 TocTreeCollector.assign_section_numbers = number_by_file
 
 
+def keep_links(_app: Sphinx, _docname: str, source: list[str]) -> None:
+    """A chapter that is not taught, or not there, is linked on the public site or named only."""
+    source[0] = taught.without_absent(source[0], lambda name: TAUGHT.linked(name, HERE), TAUGHT.site)
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("source-read", keep_links)
     app.connect("autodoc-process-docstring", read_plainly)

@@ -66,15 +66,47 @@ def feedback(args: argparse.Namespace) -> int:
     return 0
 
 
+def course(args: argparse.Namespace) -> int:
+    from course import handout
+
+    paths = handout.course(settings.load(args.settings), args.work, args.book)
+    print(f"{len(paths)} chapters in {args.work / 'chapters'}")
+    return 0
+
+
+def slides(args: argparse.Namespace) -> int:
+    from course import handout
+
+    print(handout.slides(args.chapter, args.book))
+    return 0
+
+
+def pdf(args: argparse.Namespace) -> int:
+    from course import handout
+
+    print(handout.pdf(args.chapter, args.book))
+    return 0
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m course", description=__doc__)
     parser.add_argument("--settings", type=Path, default=COURSE / "course.toml", help="another course.toml")
     parser.add_argument(
         "--work", type=Path, default=COURSE / "work", help="where notebooks and grades are kept"
     )
+    parser.add_argument("--book", type=Path, default=COURSE.parent / "book", help="folder of the chapters")
     commands = parser.add_subparsers(required=True, metavar="command")
     all_ = commands.add_parser("assignments", help="grade each assignment's right, empty and wrong answers")
     all_.set_defaults(function=assignments)
+    notebooks = commands.add_parser("course", help="make the students' notebooks of the chosen chapters")
+    notebooks.set_defaults(function=course)
+    for function, text in (
+        (slides, "cut a chapter's built page into slides"),
+        (pdf, "print a chapter's built page by a headless Chromium"),
+    ):
+        command = commands.add_parser(function.__name__, help=text)
+        command.add_argument("chapter", help="its number or name, as 4 or 04_dirac_gan")
+        command.set_defaults(function=function)
     for function, text in (
         (release, "make the students' notebook of an assignment"),
         (collect, "read what students handed in, whatever state it is in"),
@@ -95,7 +127,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     args = make_parser().parse_args(arguments)
-    args.work = args.work.resolve()
+    args.work, args.book = args.work.resolve(), args.book.resolve()
     try:
         return args.function(args)
     except ModuleNotFoundError as error:
@@ -105,7 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (SourceError, SettingsError, FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
     except Exception as error:
-        if type(error).__name__ not in ("GradingError", "HandoutError"):
+        if type(error).__name__ not in ("GradingError", "HandoutError", "BookError"):
             raise
         print(error, file=sys.stderr)
     return 1

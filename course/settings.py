@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from book import taught
 from course import source
 
 COURSE = Path(__file__).resolve().parent
@@ -67,7 +68,7 @@ def load(path: Path = COURSE / "course.toml") -> Settings:
         tuple(chapters),
         bool(raw.get("solutions", False)),
         str(raw.get("site", "")).rstrip("/"),
-        raw.get("labels", {}),
+        {**taught.ENGLISH, **raw.get("labels", {})},
         points,
     )
 
