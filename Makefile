@@ -45,7 +45,7 @@ chapter: $(INSTALLED) ## run one chapter and check it: make chapter N=01
 	@$(PY) book/build.py check $(N)
 
 lab: $(INSTALLED) ## open the chapters in JupyterLab
-	$(PY) -m jupyter lab book
+	$(PY) -m jupyter lab book --config=book/jupyter_server_config.py
 
 # The course kit: course/course.toml says what is taught. A=05 names an assignment, N=04 a chapter.
 COURSE := $(PY) -m course
