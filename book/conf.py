@@ -5,6 +5,7 @@ Everything a page needs lies beside it: the site works from a disk, a stick or a
 
 import pkgutil
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.environment.collectors.toctree import TocTreeCollector
 
 import gankit
-from book import taught
+from book import needs, taught
 
 HERE = Path(__file__).parent
 TAUGHT = taught.load(HERE)
@@ -103,11 +104,47 @@ def write_map(target: Path) -> None:
         target.write_text(text, "utf-8")
 
 
+def write_teaching(folder: Path) -> None:
+    """Write what the page on teaching includes: which chapter needs which, and the rows of the assignments' table."""
+    rows = ["| assignment | chapters | points | minutes |", "|---|---|---|---|"]
+    for path in sorted((HERE.parent / "course" / "assignments").glob("[0-9][0-9]_*.md")):
+        text = path.read_text("utf-8")
+        title, chapters, minutes = (
+            re.search(pattern, text, re.MULTILINE)[1]
+            for pattern in (r"^# (.+)$", r"^  chapters: \[(.+)\]$", r"^  minutes: (\d+)$")
+        )
+        points = sum(map(int, re.findall(r"^:points: (\d+)$", text, re.MULTILINE)))
+        rows.append(f"| {path.stem[:2]} {title} | {chapters} | {points} | {minutes} |")
+    for name, text in (
+        ("needs.svg", needs.svg(needs.read(HERE, TAUGHT))),
+        ("assignments.txt", "\n".join(rows)),
+    ):
+        if not (folder / name).exists() or (folder / name).read_text("utf-8") != text:
+            (folder / name).write_text(text, "utf-8")
+
+
 write_reference(HERE / "reference")
 write_map(HERE / "reference" / "map.txt")
+write_teaching(HERE / "reference")
 
 html_theme = "sphinx_book_theme"
 html_theme_options = {"use_download_button": True, "use_fullscreen_button": False, "show_navbar_depth": 1}
+# One address, `Repository` in pyproject.toml, makes edit links and launch buttons; without it there are none.
+PYPROJECT = HERE.parent / "pyproject.toml"
+URLS = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"].get("urls", {}) if PYPROJECT.exists() else {}
+if "Repository" in URLS:
+    hosts = {"colab_url": "https://colab.research.google.com", "binderhub_url": "https://mybinder.org"}
+    hosts |= {"jupyterhub_url": URLS["JupyterHub"]} if "JupyterHub" in URLS else {}
+    html_theme_options |= {
+        "repository_url": URLS["Repository"],
+        "repository_branch": "main",
+        "path_to_docs": "book",
+    }
+    html_theme_options |= {
+        "use_edit_page_button": True,
+        "use_repository_button": True,
+        "launch_buttons": hosts,
+    }
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
 html_context = {"default_mode": "auto"}  # light or dark, as the reader has it

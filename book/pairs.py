@@ -19,9 +19,7 @@ import yaml
 from jupytext import TextFileContentsManager
 
 HEADER = re.compile(r"\A---\n(.*?)^---\n", re.S | re.M)
-CELL = re.compile(
-    r"^(`{3,}\{(?:code-cell|raw-cell)\}[^\n]*\n)(---\n.*?^---\n|(?::[^\n]*\n)+|)", re.S | re.M
-)
+CELL = re.compile(r"^(`{3,}\{(?:code-cell|raw-cell)\}[^\n]*\n)(---\n.*?^---\n|(?::[^\n]*\n)+|)", re.S | re.M)
 
 
 def _meaning(block: str) -> str | None:

@@ -37,9 +37,8 @@ def colab_cell(url: str) -> nbformat.NotebookNode:
         "import sys",
         "",
         'if "google.colab" in sys.modules:  # elsewhere the book is installed already',
-        f'    %pip install --quiet "gankit[chapters] @ git+{url}"',
-        f"    !git clone --quiet --depth 1 {url} /content/book",
-        '    sys.path.insert(0, "/content/book")',
+        f'    %pip install --quiet "gankit @ git+{url}"',
+        f'    %pip install --quiet "gankit-book @ git+{url}#subdirectory=book/distribution"',
     ]
     return new_code_cell("\n".join(lines), id="install", metadata={"tags": ["remove-cell"]})
 

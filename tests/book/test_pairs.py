@@ -98,7 +98,9 @@ class Server:
 def test_opening_and_saving_all_chapters_leaves_git_diff_empty(tmp_path: Path) -> None:
     folder = tmp_path / "book"
     folder.mkdir()
-    agree = [path for path in TEXTS if build.pair_difference(build.Chapter(path)) is None]  # `check` names the others
+    agree = [
+        path for path in TEXTS if build.pair_difference(build.Chapter(path)) is None
+    ]  # `check` names the others
     assert len(agree) >= len(TEXTS) / 2
     for path in agree:
         shutil.copy(path, folder), shutil.copy(path.with_suffix(".ipynb"), folder)
