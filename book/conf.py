@@ -133,7 +133,8 @@ html_theme_options = {"use_download_button": True, "use_fullscreen_button": Fals
 PYPROJECT = HERE.parent / "pyproject.toml"
 URLS = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"].get("urls", {}) if PYPROJECT.exists() else {}
 if "Repository" in URLS:
-    hosts = {"colab_url": "https://colab.research.google.com", "binderhub_url": "https://mybinder.org"}
+    # Not Colab: chapters as they are stored have no cell that installs the book there; `make course` adds one.
+    hosts = {"binderhub_url": "https://mybinder.org"}
     hosts |= {"jupyterhub_url": URLS["JupyterHub"]} if "JupyterHub" in URLS else {}
     html_theme_options |= {
         "repository_url": URLS["Repository"],

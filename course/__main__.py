@@ -74,6 +74,15 @@ def course(args: argparse.Namespace) -> int:
     return 0
 
 
+def badges(args: argparse.Namespace) -> int:
+    from book import build
+    from course import handout
+
+    readme = handout.ROOT / "README.md"
+    build.write_text(readme, handout.with_badges(readme.read_text("utf-8"), handout.repository()))
+    return 0
+
+
 def slides(args: argparse.Namespace) -> int:
     from course import handout
 
@@ -98,6 +107,10 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     all_ = commands.add_parser("assignments", help="grade each assignment's right, empty and wrong answers")
     all_.set_defaults(function=assignments)
+    marks = commands.add_parser(
+        "badges", help="write the README's badges for the repository that pyproject.toml names"
+    )
+    marks.set_defaults(function=badges)
     notebooks = commands.add_parser("course", help="make the students' notebooks of the chosen chapters")
     notebooks.set_defaults(function=course)
     for function, text in (

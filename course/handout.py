@@ -31,6 +31,34 @@ def repository(root: Path = ROOT) -> str:
     return project.get("urls", {}).get("Repository", "").rstrip("/")
 
 
+def badges(url: str) -> str:
+    """The README's badges for a repository on GitHub, "" where there is no address.
+
+    Raises:
+        HandoutError: for an address that is not one of a repository on GitHub.
+    """
+    if not url:
+        return ""
+    if not (found := re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+)", url)):
+        raise HandoutError(f"pyproject.toml: Repository is https://github.com/OWNER/NAME; {url!r} came.")
+    test, binder = (
+        f"{url}/actions/workflows/test.yml",
+        f"https://mybinder.org/v2/gh/{found[1]}/main?urlpath=lab/tree/book",
+    )
+    shown = ((test, f"{test}/badge.svg", "test"), (binder, "https://mybinder.org/badge_logo.svg", "Binder"))
+    return "\n".join(f"[![{name}]({picture})]({leads})" for leads, picture, name in shown)
+
+
+def with_badges(readme: str, url: str) -> str:
+    """A README with the badges of an address between its two marks."""
+    return re.sub(
+        r"(<!-- badges -->\n).*?(<!-- /badges -->)",
+        lambda found: found[1] + (badges(url) + "\n" if url else "") + found[2],
+        readme,
+        flags=re.S,
+    )
+
+
 def colab_cell(url: str) -> nbformat.NotebookNode:
     """A first cell that makes a chapter run in Colab, and does nothing elsewhere."""
     lines = [

@@ -65,6 +65,17 @@ def test_a_repository_makes_a_first_cell_for_colab(tmp_path: Path) -> None:
     )
 
 
+def test_the_readmes_badges_are_those_of_the_repository() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert handout.with_badges(readme, handout.repository()) == readme, "run `python -m course badges`"
+    with_two = handout.with_badges(readme, "https://github.com/o/r")
+    assert with_two.count("[![") == 2
+    assert "mybinder.org/v2/gh/o/r/main" in with_two
+    assert handout.with_badges(with_two, "") == handout.with_badges(readme, "")
+    with pytest.raises(handout.HandoutError, match="OWNER/NAME"):
+        handout.badges("https://example.org")
+
+
 def test_a_chapter_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(handout.HandoutError, match=r"chapters names \[99\]"):
         handout.course(chosen(chapters=(99,)), tmp_path, build.BOOK)
