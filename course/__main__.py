@@ -13,6 +13,11 @@ from course.source import SourceError
 
 
 def assignments(args: argparse.Namespace) -> int:
+    import nbformat
+
+    from book import build
+    from course import notebooks
+
     chosen = settings.load(args.settings)
     paths = sorted(source.ASSIGNMENTS.glob("[0-9][0-9]_*.md"))
     found = 0
@@ -21,7 +26,10 @@ def assignments(args: argparse.Namespace) -> int:
         for problem in graders.problems(one):
             print(problem)
             found += 1
-        print(f"{one.name}: the answers of the year were graded", flush=True)
+        path = args.work / "solutions" / f"{one.name}.ipynb"
+        notebook = notebooks.assignment_notebook(one, chosen, args.book, solutions=True)
+        build.write_text(path, nbformat.writes(notebook) + "\n")
+        print(f"{one.name}: the answers of the year were graded; {path}", flush=True)
     print(graders.table(paths, chosen.year))
     return 1 if found else 0
 
@@ -105,7 +113,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--book", type=Path, default=COURSE.parent / "book", help="folder of the chapters")
     commands = parser.add_subparsers(required=True, metavar="command")
-    all_ = commands.add_parser("assignments", help="grade each assignment's right, empty and wrong answers")
+    all_ = commands.add_parser(
+        "assignments",
+        help="grade each assignment's right, empty and wrong answers; write the solutions for lecturers",
+    )
     all_.set_defaults(function=assignments)
     marks = commands.add_parser(
         "badges", help="write the README's badges for the repository that pyproject.toml names"

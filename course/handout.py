@@ -138,7 +138,8 @@ def page_of(number: str, book: Path) -> Path:
 
 
 SLIDES_STYLE = """<style>
-.bd-header, .bd-header-article, .bd-sidebar-primary, .bd-sidebar-secondary, .prev-next-footer, .bd-footer { display: none }
+.bd-header, .bd-header-article, .bd-sidebar-primary, .bd-sidebar-secondary { display: none }
+.prev-next-footer, .bd-footer { display: none }
 section.slide { min-height: 100vh; box-sizing: border-box; padding: 3vh 6vw; break-after: page; font-size: 1.15rem }
 section.slide section { padding: 0 }
 section.slide:not(.now) { display: none }
