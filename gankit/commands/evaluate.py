@@ -284,8 +284,9 @@ def _curve(
         rows[step] = Row(run.images, stamps[step], measure())
         rows = dict(sorted(rows.items()))
         if processes.rank() == 0:
-            said = ", ".join(f"{name} {score}" for name, score in rows[step].scores.items())
-            print(f"step {step:,}: {said}", file=sys.stderr, flush=True)
+            if not arguments.quiet:
+                said = ", ".join(f"{name} {score}" for name, score in rows[step].scores.items())
+                print(f"step {step:,}: {said}", file=sys.stderr, flush=True)
             write_json(target, about | _columns(rows))
     return rows
 
