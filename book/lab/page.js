@@ -98,8 +98,15 @@ function setPlaying(playing) {
   find("play").textContent = playing ? "Pause" : "Play";
   for (const id of ["d-step", "g-step"]) find(id).disabled = playing;
   tellAll(playing ? { type: "play", pace: Number(find("pace").value) } : { type: "pause" });
+  if (!playing) find("rates").textContent = "";
   rates.reset();
   state.dirty = true;
+}
+
+function toggle() {
+  setPlaying(!state.playing);
+  if (state.playing) say("Training.");
+  else sayState(true);
 }
 
 function single(player) {
@@ -300,6 +307,7 @@ function showSettings() {
 function choose(preset, repaired) {
   const { changes = {}, repair } = PRESETS[preset] ?? {};
   Object.assign(state, { preset, repaired, settings: changed(changed(DEFAULTS, changes), repaired ? repair.changes : {}) });
+  if (preset && !repaired) state.shown = PRESETS[preset].shown;
   restart();
   if (preset) say(`${PRESETS[preset].title}${repaired ? `, with one change: ${repair.text}` : ""}. ${state.playing ? "Training begins anew." : "Press Play."}`);
 }
@@ -347,7 +355,7 @@ function listen() {
   const on = (id, event, act) => find(id).addEventListener(event, act);
   on("preset", "change", () => choose(find("preset").value, false));
   on("repair", "click", () => choose(state.preset, !state.repaired));
-  on("play", "click", () => setPlaying(!state.playing));
+  on("play", "click", toggle);
   on("d-step", "click", () => single("d"));
   on("g-step", "click", () => single("g"));
   on("restart", "click", restart);
@@ -385,7 +393,7 @@ function listen() {
     const onButton = event.target.closest("button"), key = event.key.toLowerCase();
     if (key === " " && !onButton) {
       event.preventDefault();
-      setPlaying(!state.playing);
+      toggle();
     } else if (key === "d" || key === "g") single(key);
     else if (key === "r") restart();
     else if (/^[1-8]$/.test(key) && Number(key) <= state.settings.seeds) show(state.settings.seed + Number(key) - 1);
