@@ -119,8 +119,15 @@ function show(seed) {
   state.seen = null;
   state.bestAt = 0;
   tellAll({ type: "show", shown: seed });
+  nameShown();
   state.dirty = true;
   sayState(true);
+}
+
+/** Says which seed is shown, under the picture and on its button. */
+function nameShown() {
+  for (const name of document.querySelectorAll(".shown-seed")) name.textContent = `seed ${state.shown}`;
+  for (const seed of state.readings.keys()) find(`seed-${seed}`).setAttribute("aria-pressed", seed === state.shown);
 }
 
 /** Steps and pictures a second, over the last seconds. */
@@ -213,7 +220,6 @@ function makeMultiples() {
 function drawMultiple(seed) {
   const button = find(`seed-${seed}`), [canvas, label, sign] = button.children, rows = state.readings.get(seed), { colours, mixture } = state;
   const modes = mixture.centres.length, row = rows[rows.length - 1];
-  button.setAttribute("aria-pressed", seed === state.shown);
   label.textContent = `seed ${seed}: ${row ? `${row.covered}/${modes}` : ""}`;
   sign.textContent = signs().filter((name) => shows(name, rows, modes)).join(", ");
   const { pen, width: size } = penOf(canvas);
@@ -296,7 +302,7 @@ function showSettings() {
   find("measured").textContent = chosen ? measuredText(preset) : "";
   find("repair").hidden = !chosen;
   if (chosen) find("repair").textContent = repaired ? "Undo the change" : `Change one thing: ${chosen.repair.text}`;
-  for (const name of document.querySelectorAll(".shown-seed")) name.textContent = `seed ${state.shown}`;
+  nameShown();
   find("drawing-tools").hidden = settings.data !== "drawing";
   find("plane").classList.toggle("drawing", settings.data === "drawing");
   find("plane").tabIndex = settings.data === "drawing" ? 0 : -1;
