@@ -6,7 +6,7 @@ several seeds side by side. A GAN sees the training images alone, and classifier
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,18 +54,16 @@ class World:
         return (train if self.n is None else train.subset(torch.arange(self.n))), test
 
     def judge(self, train: Dataset, test: Dataset) -> nn.Module:
-        """A classifier trained on the real training images: the filter, and the space of features."""
-        if self.data == "digits":
-            return classifiers.load("digits", train=True).requires_grad_(False)
+        """The filter: a classifier of the students' kind, twice as wide, trained on the real training images."""
         net = synthetic.perceptron(train.shape, train.n_classes, 2 * self.hidden, seed=1_000)
+        protocol = Protocol(10, max(50, len(train) // 64), 64, learning_rate=0.05)
         source = FixedSet.real(train)
-        protocol = Protocol(10, len(train) // 64, 64, learning_rate=0.05)
         return synthetic.train(source, net, test, protocol).network.requires_grad_(False)
 
 
 WORLDS: Mapping[str, World] = {
-    "digits": World("digits", None, 64, 3_000, 32, 128, Protocol(12, 60, 64, learning_rate=0.05), shift=1),
-    "mnist": World("mnist", 20_000, 128, 6_000, 64, 128, Protocol(10, 80, 64, learning_rate=0.05), shift=2),
+    "digits": World("digits", None, 64, 2_000, 32, 128, Protocol(10, 50, 64, learning_rate=0.05), shift=1),
+    "mnist": World("mnist", 10_000, 96, 2_500, 64, 64, Protocol(8, 50, 64, learning_rate=0.05), shift=2),
 }
 
 
@@ -119,6 +117,7 @@ def compare(values: Sequence[float], base: Sequence[float]) -> dict[str, float]:
     return {"difference": float(difference.mean()), "wins": wins, "losses": losses, "p": float(p)}
 
 
-def in_features(judge: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Images ``[..., C, H, W]`` -> features of the judge, float64 ``[..., d]``."""
-    return lambda images: classifiers.compute_features(judge, images, batch_size=1_000).double()
+def features_of_digits(images: Tensor) -> Tensor:
+    """Features of the book's digit classifier, float64 ``[..., 64]``: FD[digits classifier] is measured in them."""
+    judge = classifiers.load("digits", train=True)
+    return classifiers.compute_features(judge, images, batch_size=1_000).double()

@@ -77,7 +77,9 @@ class Generated:
         if not self.n_classes:
             raise ValueError("G must be conditional (n_classes of at least 1): its images need labels")
         if not 0 <= threshold < 1:
-            raise ValueError(f"threshold is a probability and must be at least 0 and below 1, got {threshold}")
+            raise ValueError(
+                f"threshold is a probability and must be at least 0 and below 1, got {threshold}"
+            )
         if buffer < 1 or most_tries < 1:
             raise ValueError(f"buffer and most_tries must be at least 1, got {buffer} and {most_tries}")
         self.G, self.judge, self.threshold, self.truncation = G, judge, threshold, truncation
@@ -133,7 +135,9 @@ class Generated:
             good = self._judge(made, asked, failed) & failed
             index = places.reshape(*places.shape, *[1] * (images.ndim - places.ndim)).expand_as(made)
             keep = good.reshape(*good.shape, *[1] * (images.ndim - good.ndim))
-            images.scatter_(len(self.lead), index, torch.where(keep, made, images.gather(len(self.lead), index)))
+            images.scatter_(
+                len(self.lead), index, torch.where(keep, made, images.gather(len(self.lead), index))
+            )
             passed.scatter_(-1, places, passed.gather(-1, places) | good)
         return images, labels
 
@@ -195,7 +199,11 @@ class FixedSet:
     def __init__(self, images: Tensor, labels: Tensor, seeds: Sequence[int] | None = None) -> None:
         lead = () if seeds is None else (len(seeds),)
         dim = images.ndim - 4
-        if dim < 0 or tuple(images.shape[: dim + 1]) != tuple(labels.shape) or labels.shape[:-1] not in ((), lead):
+        if (
+            dim < 0
+            or tuple(images.shape[: dim + 1]) != tuple(labels.shape)
+            or labels.shape[:-1] not in ((), lead)
+        ):
             raise ValueError(
                 "images must be [*lead, N, C, H, W] and labels [*lead, N] with a lead of one seed for each replica, "
                 f"got {list(images.shape)} and {list(labels.shape)} for {'no' if seeds is None else len(seeds)} seeds"
@@ -230,6 +238,36 @@ class FixedSet:
             return self.images[index], self.labels[index]
         rows = torch.arange(len(index), device=index.device)[:, None]
         return self.images[rows, index], self.labels[rows, index]
+
+
+def make_set(source: Source, n: int, *, name: str, classes: Sequence[str], progress: bool = False) -> Dataset:
+    """A training set of n generated images, made in one pass, rounded to 8 bits as a file would hold them.
+
+    Args:
+        source: of one plain generator.
+        n: number of images, at least 1.
+        name: of the dataset.
+        classes: the name of each class.
+        progress: show a bar.
+
+    Raises:
+        ValueError: a source of several replicas, or n below 1.
+    """
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    images, labels = [], []
+    silent = not progress or os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
+    with tqdm(total=n, desc="images", unit="image", disable=silent) as bar:
+        for start in range(0, n, _CHUNK):
+            x, y = source.draw(min(_CHUNK, n - start))
+            if y.ndim != 1:
+                raise ValueError(
+                    f"a set is made by one generator, and this source draws for {len(y)} replicas"
+                )
+            images.append(((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu())
+            labels.append(y.cpu())
+            bar.update(len(y))
+    return Dataset(name, torch.cat(images), torch.cat(labels), tuple(classes))
 
 
 @dataclass(frozen=True)
@@ -407,7 +445,9 @@ def train(
                 bar.update()
             schedule.step()
             if not math.isfinite(loss.item()):
-                raise ValueError(f"the loss is {loss.item()} after epoch {epoch + 1}; lower the learning rate")
+                raise ValueError(
+                    f"the loss is {loss.item()} after epoch {epoch + 1}; lower the learning rate"
+                )
             seconds += time.perf_counter() - begun
             right = ~mistakes(network, *test.batch(torch.arange(len(test), device=test.device)))
             history.append(right.double().mean(-1).cpu().reshape(lead))
@@ -437,7 +477,9 @@ def mistakes(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     return torch.cat([network(x.to(device)).argmax(-1) != y.to(device) for x, y in parts], -1)
 
 
-def perceptron(shape: tuple[int, int, int], n_classes: int, width: int = 128, *, seed: int = 0) -> nn.Sequential:
+def perceptron(
+    shape: tuple[int, int, int], n_classes: int, width: int = 128, *, seed: int = 0
+) -> nn.Sequential:
     """One hidden layer: ``[..., C, H, W]`` -> ``[..., n_classes]``. Stacks well (`gankit.Ensemble`)."""
     with seeded(seed):
         net = nn.Sequential(

@@ -38,7 +38,8 @@ def by_grey(images, n_classes=4, sharpness=200.0):
 
 def test_images_carry_the_label_that_was_asked():
     images, labels = Generated(Painter()).draw(500)
-    assert images.shape == (500, 1, 4, 4) and labels.dtype == torch.int64
+    assert images.shape == (500, 1, 4, 4)
+    assert labels.dtype == torch.int64
     assert torch.equal(by_grey(images).argmax(1), labels)
     assert labels.bincount(minlength=4).min() > 80
 
@@ -62,7 +63,8 @@ def test_filter_lets_through_what_the_judge_is_sure_of_and_counts():
     source = Generated(Painter(1.0), judge=by_grey, threshold=0.9, buffer=300)
     images, labels = source.draw(300)
     p, predicted = by_grey(images).softmax(1).max(1)
-    assert torch.equal(predicted, labels) and p.min() >= 0.9
+    assert torch.equal(predicted, labels)
+    assert p.min() >= 0.9
     # The share by an independent count of unfiltered images.
     free, asked = Generated(Painter(1.0), seed=1).draw(20_000)
     p, predicted = by_grey(free).softmax(1).max(1)
@@ -86,7 +88,9 @@ def test_filter_keeps_labels_uniform_when_one_class_seldom_passes():
 
 
 def test_a_class_that_never_passes_is_an_error_that_names_it():
-    blind = lambda images: by_grey(images) - 1e4 * torch.tensor([0.0, 0.0, 1.0, 0.0])
+    def blind(images):
+        return by_grey(images) - 1e4 * torch.tensor([0.0, 0.0, 1.0, 0.0])
+
     with pytest.raises(ValueError, match="class 2 passes the filter too seldom: 0 of"):
         Generated(Painter(0.1), judge=blind, buffer=50).draw(50)
 
@@ -98,8 +102,10 @@ def test_replicas_filter_side_by_side():
     assert images.shape == (2, 200, 1, 4, 4)
     for x, y in zip(images, labels, strict=True):
         p, predicted = by_grey(x).softmax(1).max(1)
-        assert torch.equal(predicted, y) and p.min() >= 0.9
-    assert source.share_accepted[0] == 1.0 and source.share_accepted[1] < 0.9
+        assert torch.equal(predicted, y)
+        assert p.min() >= 0.9
+    assert source.share_accepted[0] == 1.0
+    assert source.share_accepted[1] < 0.9
 
 
 def test_one_replica_draws_what_it_would_draw_alone():
@@ -145,7 +151,8 @@ def test_fixed_sets_of_replicas_keep_images_with_labels():
     assert torch.equal(x[..., 0, 0, 0].long(), y)
     assert torch.equal(y.sort(1).values, labels)
     shared_x, shared_y = FixedSet(images[0], labels[0], [0, 1]).draw(4)
-    assert shared_x.shape == (2, 4, 1, 2, 2) and not torch.equal(shared_y[0], shared_y[1])
+    assert shared_x.shape == (2, 4, 1, 2, 2)
+    assert not torch.equal(shared_y[0], shared_y[1])
     with pytest.raises(ValueError, match="labels"):
         FixedSet(images, labels, [0, 1])
 
@@ -170,7 +177,11 @@ def test_augmentation_moves_and_mirrors():
             for down in range(5)
             for right in range(5)
         }
-        ways = {(place, flipped): cut.flip(-1) if flipped else cut for place, cut in crops.items() for flipped in (0, 1)}
+        ways = {
+            (place, flipped): cut.flip(-1) if flipped else cut
+            for place, cut in crops.items()
+            for flipped in (0, 1)
+        }
         matches = [way for way, cut in ways.items() if torch.equal(moved[s, i], cut)]
         assert len(matches) == 1
         seen.add(matches[0])
@@ -183,10 +194,14 @@ def test_augmentation_moves_and_mirrors():
 def test_training_on_real_digits_reaches_96_percent_and_replicas_equal_single_runs():
     seeds = [0, 1]
     protocol = Protocol(8, 45, 64, learning_rate=0.05)
-    factory = lambda s: synthetic.perceptron(TRAIN.shape, 10, 64, seed=s)
+
+    def factory(s):
+        return synthetic.perceptron(TRAIN.shape, 10, 64, seed=s)
+
     together = synthetic.train(FixedSet.real(TRAIN, seeds), gk.Ensemble(factory, seeds), TEST, protocol)
     assert together.accuracy.shape == (8, 2)
-    assert together.last.min() > 0.95 and bool((together.best >= together.last).all())
+    assert together.last.min() > 0.95
+    assert bool((together.best >= together.last).all())
     alone = synthetic.train(FixedSet.real(TRAIN, [1]), gk.Ensemble(factory, [1]), TEST, protocol)
     torch.testing.assert_close(together.accuracy[:, 1], alone.accuracy[:, 0], atol=0.006, rtol=0)
 
@@ -234,7 +249,9 @@ def test_mistakes_agree_with_a_loop():
 def test_resnet20_has_the_known_number_of_parameters():
     # He et al. 2016, table 6: 0.27 M for width 16 with parameter-free shortcuts. Ours adds two 1x1 convolutions with
     # batch normalisation: 16*32 + 2*32 + 32*64 + 2*64.
-    count = lambda net: sum(p.numel() for p in net.parameters())
+    def count(net):
+        return sum(p.numel() for p in net.parameters())
+
     assert count(synthetic.resnet20((3, 32, 32), 10, 16)) == 269_722 + 2_752
     wide = synthetic.resnet20((3, 32, 32), 10)
     assert wide.features(torch.zeros(2, 3, 32, 32)).shape == (2, 256)
@@ -245,7 +262,10 @@ def test_resnet20_has_the_known_number_of_parameters():
 def test_union_is_a_function_of_z_with_the_right_shares():
     members = [Painter(0.0), Painter(1.0)]
     union = Union(members, [3, 1])
-    z, y = torch.randn(40_000, 16, generator=torch.Generator().manual_seed(0)), torch.zeros(40_000, dtype=torch.int64)
+    z, y = (
+        torch.randn(40_000, 16, generator=torch.Generator().manual_seed(0)),
+        torch.zeros(40_000, dtype=torch.int64),
+    )
     chosen = union.choose(z)
     assert abs((chosen == 1).double().mean() - 0.25) < 4 * math.sqrt(0.25 * 0.75 / 40_000)
     images = union(z, y)

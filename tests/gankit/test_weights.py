@@ -23,7 +23,9 @@ def algorithm_1(real, real_labels, fake, fake_labels, method, printed):
         for r in np.flatnonzero(real_labels == k):
             d[r] = 0.0
             for g in np.flatnonzero(fake_labels == k):
-                d[r] += math.sqrt(sum((float(a) - float(b)) ** 2 for a, b in zip(real[r], fake[g], strict=True)))
+                d[r] += math.sqrt(
+                    sum((float(a) - float(b)) ** 2 for a, b in zip(real[r], fake[g], strict=True))
+                )
         low, high = min(d.values()), max(d.values())
         for r in d:
             w[r] = (d[r] - low) / (high if printed else high - low)
@@ -41,7 +43,12 @@ def algorithm_1(real, real_labels, fake, fake_labels, method, printed):
 
 def sets(seed=0, n=40, m=50, d=5, k=3):
     rng = np.random.default_rng(seed)
-    return rng.normal(size=(n, d)), rng.integers(k, size=n), rng.normal(size=(m, d)), rng.permutation(np.arange(m) % k)
+    return (
+        rng.normal(size=(n, d)),
+        rng.integers(k, size=n),
+        rng.normal(size=(m, d)),
+        rng.permutation(np.arange(m) % k),
+    )
 
 
 @pytest.mark.parametrize("printed", [False, True])
@@ -86,7 +93,8 @@ def test_a_class_of_copies_is_drawn_evenly():
     assert w.tolist() == [1, 1, 1, 0, 1]
     for method in METHODS:
         own = weights.transform(w, y, method)[:3]
-        assert bool((own > 0).all()) and bool((own == own[0]).all())
+        assert bool((own > 0).all())
+        assert bool((own == own[0]).all())
 
 
 def test_a_copy_of_a_generated_image_has_distance_zero_far_from_the_origin():
@@ -108,8 +116,12 @@ def test_normalisations_draw_alike_inside_a_class_but_not_between_classes():
     right, printed = weights.by_range(d, y), weights.by_maximum(d, y)
     for k in range(2):
         torch.testing.assert_close(printed[y == k] / printed[y == k].max(), right[y == k])
-    share = lambda w: (w[y == 0].sum() / w.sum()).item()
-    assert share(right) == pytest.approx(1.5 / (1.5 + 13 / 9)) and share(printed) < 0.11
+
+    def share(w):
+        return (w[y == 0].sum() / w.sum()).item()
+
+    assert share(right) == pytest.approx(1.5 / (1.5 + 13 / 9))
+    assert share(printed) < 0.11
     torch.testing.assert_close(weights.balance(right, y), weights.balance(printed, y))
 
 
