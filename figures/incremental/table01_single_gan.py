@@ -28,7 +28,8 @@ COLUMNS = {"plain": "", "T": "T", "F": "F", "psi": "Z", "TF": "TF", "TFpsi": "TF
 """Name -> what is on: T transformations, F filtering, Z truncation."""
 
 PAPER = {
-    "fixed plain": 62.26, "fixed T": 79.76, "fixed F": 67.98, "fixed psi": 59.35, "fixed TF": 83.84, "fixed TFpsi": 78.02,
+    "fixed plain": 62.26, "fixed T": 79.76, "fixed F": 67.98, "fixed psi": 59.35, "fixed TF": 83.84,
+    "fixed TFpsi": 78.02,
     "fly plain": 59.48, "fly T": 84.25, "fly F": 66.50, "fly psi": 56.98, "fly TF": 88.56, "fly TFpsi": 83.85,
     "real T": 94.26,
 }  # fmt: skip
@@ -61,8 +62,8 @@ def compute(world: str = "digits", n_seeds: int = 10, G: nn.Module | None = None
         G: an ensemble of trained conditional generators of so many replicas; None trains.
 
     Returns:
-        "last" and "best": column -> accuracy for each seed; "accepted": share passing the filter; "reverse"; "orderings":
-        of the last epoch's accuracy, each with wins, losses and p; "provenance". JSON-able.
+        "last" and "best": column -> accuracy for each seed; "accepted": share passing the filter; "reverse";
+        "orderings": of the last epoch's accuracy, each with wins, losses and p; "provenance". JSON-able.
     """
     begun = time.perf_counter()
     setting, seeds = WORLDS[world], range(n_seeds)

@@ -57,8 +57,8 @@ def compute(n_seeds: int = 8, most: int = 3, baseline: int = 5) -> dict[str, Any
         baseline: unweighted GANs, at least `most`.
 
     Returns:
-        "accuracy": "|G| method" -> last accuracy for each seed ("2*" is weighted 3/4, 1/4); "ess": "|G| method" -> effective
-        share of the images that GAN number |G| saw; "distance" of unions and "distance_alone" of GANs: FD,
+        "accuracy": "|G| method" -> last accuracy for each seed ("2*" is weighted 3/4, 1/4); "ess": "|G| method" ->
+        effective share of the images that GAN number |G| saw; "distance" of unions and "distance_alone" of GANs: FD,
         intra-FD and MS-SSIM; "comparisons" with the baseline of equally many GANs; "provenance". JSON-able.
     """
     begun = time.perf_counter()

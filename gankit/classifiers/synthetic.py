@@ -405,7 +405,8 @@ def train(
 
     Args:
         source: of labelled images; of as many replicas as the network.
-        network: images ``[*lead, N, C, H, W]`` -> logits ``[*lead, N, K]``, on the device to train on; trained in place.
+        network: images ``[*lead, N, C, H, W]`` -> logits ``[*lead, N, K]``, on the device to train on; trained
+            in place.
         test: labelled real images.
         protocol: see `Protocol`.
         augment: images and a generator -> images (`Augment`), applied to each batch; None for none.
@@ -460,7 +461,8 @@ def mistakes(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         network: a classifier, or an ensemble of them.
-        images: ``[N, C, H, W]``, or ``[S, N, C, H, W]`` for an ensemble; a plain network takes those replica by replica.
+        images: ``[N, C, H, W]``, or ``[S, N, C, H, W]`` for an ensemble; a plain network takes those
+            replica by replica.
         labels: int64 ``[N]`` or ``[S, N]``.
 
     Returns:

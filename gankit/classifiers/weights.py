@@ -153,7 +153,7 @@ METHODS: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "B": _sigmoid,
     "C": _same,
 }
-"""f(w; mean, std) of section 5.1: zero below the mean, zero below a standard deviation less, a sigmoid, the identity."""
+"""f(w; mean, std) of section 5.1: zero below the mean, zero below one deviation less, a sigmoid, the identity."""
 
 
 def transform(normalised: Tensor, labels: Tensor, method: str) -> Tensor:

@@ -70,7 +70,7 @@ def add(commands: flags.Commands) -> None:
     )
     images.add_argument(
         "--judge", type=Path, metavar="FILE",
-        help="the filter, of `gankit classifier ... --to FILE` (default: the student's network, trained on real images)",
+        help="the filter, of `gankit classifier ... --to FILE` (default: the student's network on real images)",
     )  # fmt: skip
     images.add_argument(
         "--shift", type=int, default=0, help="random crops, by up to so many pixels (default: %(default)s)"
@@ -141,8 +141,8 @@ def classify(arguments: argparse.Namespace) -> None:
         runs.write_json(arguments.to, result)
     accepted = f", {result['share accepted']:.1%} of images accepted" if judge is not None else ""
     print(
-        f"{', '.join(result['from'])}: accuracy {trained.last:.2%} (best epoch {trained.best:.2%}) on {len(test):,} real "
-        f"test images after {protocol.steps:,} steps on {result['images']}{accepted}"
+        f"{', '.join(result['from'])}: accuracy {trained.last:.2%} (best epoch {trained.best:.2%}) on {len(test):,} "
+        f"real test images after {protocol.steps:,} steps on {result['images']}{accepted}"
     )
 
 

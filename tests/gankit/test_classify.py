@@ -12,7 +12,21 @@ from gankit.classifiers import weights
 from gankit.data import packs
 from gankit.training import checkpoints
 
-TINY = ("--data", "digits", "--width", "2", "--z-dim", "8", "--y-dim", "4", "--steps", "3", "--quiet", "--device", "cpu")
+TINY = (
+    "--data",
+    "digits",
+    "--width",
+    "2",
+    "--z-dim",
+    "8",
+    "--y-dim",
+    "4",
+    "--steps",
+    "3",
+    "--quiet",
+    "--device",
+    "cpu",
+)
 
 
 def call(*arguments):
@@ -25,18 +39,50 @@ def conditional(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     for seed in (0, 1):
         status = call(
-            "train", "incremental-biggan-cifar10", *TINY, "--batch-size", 8, "--seed", seed, "--out", root / str(seed)
+            "train",
+            "incremental-biggan-cifar10",
+            *TINY,
+            "--batch-size",
+            8,
+            "--seed",
+            seed,
+            "--out",
+            root / str(seed),
         )
         assert status == 0
     return root / "0", root / "1"
 
 
-SHORT = ("--epochs", 2, "--batches", 3, "--batch-size", 10, "--quiet", "--device", "cpu", "--network", "generator")
+SHORT = (
+    "--epochs",
+    2,
+    "--batches",
+    3,
+    "--batch-size",
+    10,
+    "--quiet",
+    "--device",
+    "cpu",
+    "--network",
+    "generator",
+)
 
 
 def test_classify_prints_and_writes_the_same_and_repeats_itself(conditional, capsys, tmp_path):
     first, second = conditional
-    call_it = ("classify", "--from", first, "--from", second, "--shares", 3, 1, *SHORT, "--to", tmp_path / "a.json")
+    call_it = (
+        "classify",
+        "--from",
+        first,
+        "--from",
+        second,
+        "--shares",
+        3,
+        1,
+        *SHORT,
+        "--to",
+        tmp_path / "a.json",
+    )
     assert call(*call_it) == 0
     printed = capsys.readouterr().out
     result = json.loads((tmp_path / "a.json").read_text())
@@ -83,7 +129,9 @@ def test_classify_refuses(conditional, capsys, flags, message):
 
 
 def test_an_unconditional_run_is_refused(tmp_path, capsys):
-    assert call("train", "ns-digits", "--steps", 2, "--out", tmp_path / "a", "--quiet", "--device", "cpu") == 0
+    assert (
+        call("train", "ns-digits", "--steps", 2, "--out", tmp_path / "a", "--quiet", "--device", "cpu") == 0
+    )
     assert call("classify", "--from", tmp_path / "a", *SHORT) == 2
     assert "must be conditional" in capsys.readouterr().err
 
@@ -104,7 +152,9 @@ def test_sequence_weighs_by_what_came_before_and_goes_on_where_it_stopped(method
     train(tmp_path / "parts", 2, 4)
     train(tmp_path / "parts", 3, 4)
     for k in (1, 2, 3):
-        found = [checkpoints.read(checkpoints.latest(tmp_path / name / str(k)))["G"] for name in ("whole", "parts")]
+        found = [
+            checkpoints.read(checkpoints.latest(tmp_path / name / str(k)))["G"] for name in ("whole", "parts")
+        ]
         assert all(torch.equal(a, b) for a, b in zip(found[0].values(), found[1].values(), strict=True))
         assert np.array_equal(w[k - 1], np.load(tmp_path / "parts" / str(k) / "weights.npy"))
 
