@@ -31,8 +31,9 @@ from gankit.models.union import Union
 from gankit.plotting import use_style
 from gankit.training import Trainer
 
-METHODS = ("none", *weighing.METHODS, "D")
-"""How the next GAN's images are weighted; "none" is the paper's baseline."""
+METHODS = ("none", *weighing.METHODS, "D", "shuffled")
+"""How the next GAN's images are weighted; "none" is the paper's baseline, "shuffled" gives A_mu's weights to other images
+of the same class: weights as uneven, and blind."""
 
 STAR = (3 / 4, 1 / 4)
 """Shares of the first and the second generator in the row that the paper marks with a star."""
@@ -48,13 +49,15 @@ PAPER = {
 """Best accuracy in percent, on CIFAR-10."""
 
 
-def compute(n_seeds: int = 8, most: int = 3, baseline: int = 5) -> dict[str, Any]:
+def compute(n_seeds: int = 6, most: int = 3, baseline: int = 5, methods: str = " ".join(METHODS)
+) -> dict[str, Any]:
     """Train the GANs one after another, and classifiers on their unions.
 
     Args:
         n_seeds: seeds 0..n_seeds-1.
         most: GANs of each weighted sequence, at least 2.
         baseline: unweighted GANs, at least `most`.
+        methods: names from `METHODS`, the first of which is "none".
 
     Returns:
         "accuracy": "|G| method" -> last accuracy for each seed ("2*" is weighted 3/4, 1/4); "ess": "|G| method" ->
@@ -66,14 +69,15 @@ def compute(n_seeds: int = 8, most: int = 3, baseline: int = 5) -> dict[str, Any
     train, test = setting.load()
     judge = setting.judge(train, test)
     space = runs.features_of_digits
+    chosen = methods.split()
     first = runs.train_gans(setting, train, seeds)
-    sequences: dict[str, list[nn.Module]] = {method: [first.teacher.net] for method in METHODS}
+    sequences: dict[str, list[nn.Module]] = {method: [first.teacher.net] for method in chosen}
     ratios = _ratio(first, train)
-    ratios = ratios.expand(len(METHODS), *ratios.shape)
+    ratios = ratios.expand(len(chosen), *ratios.shape)
     ess: dict[str, Any] = {}
     for k in range(1, most):
         held = {method: _weights(method, sequences[method], ratios[i], train, space, k + 1)
-                for i, method in enumerate(METHODS)}  # fmt: skip
+                for i, method in enumerate(chosen)}  # fmt: skip
         ess |= {
             f"{k + 1} {m}": rounded(weighing.effective_sample_size(w).numpy() / len(train))
             for m, w in held.items()
@@ -82,10 +86,10 @@ def compute(n_seeds: int = 8, most: int = 3, baseline: int = 5) -> dict[str, Any
         run = runs.train_gans(
             setting,
             train,
-            [s + k * SEED_STEP for s in seeds] * len(METHODS),
+            [s + k * SEED_STEP for s in seeds] * len(chosen),
             weights=torch.cat(list(held.values())),
         )
-        for i, method in enumerate(METHODS):
+        for i, method in enumerate(chosen):
             sequences[method].append(_part(run.teacher.net, i * n_seeds, n_seeds))
         # The new GAN's q over its own weighted target, times that target over p, is q over p.
         relative = torch.stack([w / w.mean(-1, keepdim=True) for w in held.values()])
@@ -134,11 +138,21 @@ def _weights(method: str, gans: list[nn.Module], ratio: Tensor, train: Dataset, 
     if method == "D":
         # At least a thousandth: a class that D takes for wholly covered is still drawn.
         return weighing.balance(weighing.density_ratio_weights(ratio, n).clamp_min(1e-3), train.labels)
+    blind, method = method == "shuffled", "A_mu" if method == "shuffled" else method
     made, labels = Generated(Union(gans), seed=n).draw(len(train))
     real = space(train.normalise(train.images))
     distances = weighing.class_distances(real, train.labels, space(made), labels)
     w = weighing.transform(weighing.by_range(distances, train.labels), train.labels, method)
-    return weighing.balance(w, train.labels)
+    return weighing.balance(_shuffle(w, train.labels) if blind else w, train.labels)
+
+
+def _shuffle(w: Tensor, labels: Tensor) -> Tensor:
+    """The same weights in another order inside each class."""
+    generator, result = torch.Generator().manual_seed(0), w.clone()
+    for k in labels.unique():
+        own = (labels == k).nonzero()[:, 0]
+        result[:, own] = w[:, own[torch.randperm(len(own), generator=generator)]]
+    return result
 
 
 @torch.no_grad()
@@ -200,7 +214,7 @@ def draw(result: dict[str, Any]) -> Figure:
     return figure
 
 
-LABELS = {"none": "unweighted", "A_mu": "$A_μ$", "A_sigma": "$A_σ$", "B": "$B$", "C": "$C$", "D": "$D$"}
+LABELS = {"none": "unweighted", "A_mu": "$A_μ$", "A_sigma": "$A_σ$", "B": "$B$", "C": "$C$", "D": "$D$", "shuffled": "$A_μ$ shuffled"}
 
 
 if __name__ == "__main__":
@@ -210,9 +224,10 @@ if __name__ == "__main__":
         name="incremental/table03_several_gans",
         description=str(__doc__),
         options={
-            "n_seeds": (8, "seeds"),
+            "n_seeds": (6, "seeds"),
             "most": (3, "GANs of a weighted sequence"),
             "baseline": (5, "unweighted GANs"),
+            "methods": (" ".join(METHODS), "of weighting, with spaces between them"),
         },
         threads=1,
     )
