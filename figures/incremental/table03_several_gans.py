@@ -32,8 +32,8 @@ from gankit.plotting import use_style
 from gankit.training import Trainer
 
 METHODS = ("none", *weighing.METHODS, "D", "shuffled")
-"""How the next GAN's images are weighted; "none" is the paper's baseline, "shuffled" gives A_mu's weights to other images
-of the same class: weights as uneven, and blind."""
+"""How the next GAN's images are weighted; "none" is the paper's baseline, "shuffled" gives A_mu's weights to other
+images of the same class: weights as uneven, and blind."""
 
 STAR = (3 / 4, 1 / 4)
 """Shares of the first and the second generator in the row that the paper marks with a star."""
@@ -49,7 +49,8 @@ PAPER = {
 """Best accuracy in percent, on CIFAR-10."""
 
 
-def compute(n_seeds: int = 6, most: int = 3, baseline: int = 5, methods: str = " ".join(METHODS)
+def compute(
+    n_seeds: int = 6, most: int = 3, baseline: int = 5, methods: str = " ".join(METHODS)
 ) -> dict[str, Any]:
     """Train the GANs one after another, and classifiers on their unions.
 
@@ -214,7 +215,15 @@ def draw(result: dict[str, Any]) -> Figure:
     return figure
 
 
-LABELS = {"none": "unweighted", "A_mu": "$A_μ$", "A_sigma": "$A_σ$", "B": "$B$", "C": "$C$", "D": "$D$", "shuffled": "$A_μ$ shuffled"}
+LABELS = {
+    "none": "unweighted",
+    "A_mu": "$A_μ$",
+    "A_sigma": "$A_σ$",
+    "B": "$B$",
+    "C": "$C$",
+    "D": "$D$",
+    "shuffled": "$A_μ$ shuffled",
+}
 
 
 if __name__ == "__main__":
