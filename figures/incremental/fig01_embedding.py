@@ -43,7 +43,7 @@ def compute(shown: int = SHOWN, G: nn.Module | None = None) -> dict[str, Any]:
     begun = time.perf_counter()
     train, test = WORLDS["digits"].load()
     G = runs.train_gans(WORLDS["digits"], train, (0,)).teacher.net if G is None else G
-    images, labels = Generated(G, seed=3).draw(2_000)
+    images, labels = Generated(G, seed=3).draw(1_000)
     images, labels = images[0], labels[0]
     real = runs.features_of_digits(test.normalise(test.images))
     fake = runs.features_of_digits(images)

@@ -21,7 +21,7 @@ from gankit import metrics
 from gankit.classifiers.synthetic import Generated
 from gankit.plotting import use_style
 
-SAMPLES = 2_000
+SAMPLES = 1_000
 LIMITS = (1.5, 1.0)
 """Of |z|, for the oldest averaged generators."""
 

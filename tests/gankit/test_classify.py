@@ -87,7 +87,9 @@ def test_classify_prints_and_writes_the_same_and_repeats_itself(conditional, cap
     printed = capsys.readouterr().out
     result = json.loads((tmp_path / "a.json").read_text())
     assert f"accuracy {result['last']:.2%} (best epoch {result['best']:.2%})" in printed
-    assert result["steps"] == 6 and result["test images"] == 355 and result["best"] >= result["last"]
+    assert result["steps"] == 6
+    assert result["test images"] == 355
+    assert result["best"] >= result["last"]
     assert call(*call_it) == 0
     assert {**json.loads((tmp_path / "a.json").read_text()), "seconds": 0} == {**result, "seconds": 0}
 
@@ -96,7 +98,9 @@ def test_a_fixed_set_is_kept_as_a_pack(conditional, tmp_path):
     folder = tmp_path / "set"
     assert call("classify", "--from", conditional[0], "--fixed", 25, "--keep", folder, *SHORT) == 0
     kept = gk.data.load(str(folder))
-    assert len(kept) == 25 and kept.shape == (1, 8, 8) and kept.n_classes == 10
+    assert len(kept) == 25
+    assert kept.shape == (1, 8, 8)
+    assert kept.n_classes == 10
     assert packs.is_pack(folder)
 
 
@@ -113,7 +117,8 @@ def test_real_images_teach_more_than_three_steps_of_a_gan(conditional, tmp_path)
 def test_a_class_that_never_passes_is_one_line(conditional, capsys):
     assert call("classify", "--from", conditional[0], "--filter", "--threshold", 0.999, *SHORT) == 2
     error = capsys.readouterr().err
-    assert "passes the filter too seldom" in error and error.count("\n") == 1
+    assert "passes the filter too seldom" in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
