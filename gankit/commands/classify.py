@@ -19,6 +19,7 @@ from gankit.commands import flags, runs
 from gankit.data import DataError, Dataset, pack_writer
 from gankit.models.ensemble import lead_shape
 from gankit.models.union import Union
+from gankit.recipes import open_run
 from gankit.training import Trainer
 
 STUDENTS = {"mlp": synthetic.perceptron, "resnet20": synthetic.resnet20, **NETWORKS}
@@ -107,7 +108,8 @@ def classify(arguments: argparse.Namespace) -> None:
     """Train a classifier on generated images and print how many real ones it gets right."""
     if arguments.keep is not None and arguments.fixed is None:
         raise ValueError("--keep keeps the images of --fixed N, which was not given")
-    members = [runs.load_run(_of(arguments, folder)) for folder in arguments.folders]
+    where = {"best": arguments.best, "device": arguments.device, "root": arguments.root}
+    members = [open_run(folder, **where) for folder in arguments.folders]
     run = members[0]
     if any(lead_shape(other.G) for other in members):
         raise ValueError("--from must be a run with one seed, and this one trained several side by side")
@@ -144,11 +146,6 @@ def classify(arguments: argparse.Namespace) -> None:
         f"{', '.join(result['from'])}: accuracy {trained.last:.2%} (best epoch {trained.best:.2%}) on {len(test):,} "
         f"real test images after {protocol.steps:,} steps on {result['images']}{accepted}"
     )
-
-
-def _of(arguments: argparse.Namespace, folder: Path) -> argparse.Namespace:
-    """The arguments that `runs.load_run` reads, for one of the folders."""
-    return argparse.Namespace(**{**vars(arguments), "folder": folder, "step": None})
 
 
 def _test_images(run: Trainer, arguments: argparse.Namespace) -> Dataset:

@@ -15,7 +15,7 @@ from gankit.commands import flags, runs, spaces
 from gankit.files import replacing
 from gankit.models.sampling import Sampler, score
 from gankit.models.union import Union
-from gankit.recipes import Recipe, recipes
+from gankit.recipes import Recipe, opening, recipes
 from gankit.training import Trainer, checkpoints
 
 METHODS = ("none", *weighing.METHODS, "D")
@@ -91,7 +91,7 @@ def sequence(arguments: argparse.Namespace) -> None:
 def _train(run: Trainer, recipe: Recipe, folder: Path, arguments: argparse.Namespace) -> None:
     found = checkpoints.latest(folder)
     if found is not None:
-        runs.check_same_run(found, recipe, (run.seeds[0],))
+        opening.check_same_run(found, recipe, (run.seeds[0],))
         run.load(found)
     if run.steps < recipe.steps:
         runs.write_json(folder / "recipe.json", run.recipe)
