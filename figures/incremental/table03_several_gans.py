@@ -31,9 +31,10 @@ from gankit.models.union import Union
 from gankit.plotting import use_style
 from gankit.training import Trainer
 
-METHODS = ("none", *weighing.METHODS, "D", "shuffled")
+METHODS = ("none", *weighing.METHODS, "D", "shuffled", "edge")
 """How the next GAN's images are weighted; "none" is the paper's baseline, "shuffled" gives A_mu's weights to other
-images of the same class: weights as uneven, and blind."""
+images of the same class: weights as uneven, and blind. "edge" is A_mu with the real images in the place of generated
+ones: it looks at no generator."""
 
 STAR = (3 / 4, 1 / 4)
 """Shares of the first and the second generator in the row that the paper marks with a star."""
@@ -50,7 +51,7 @@ PAPER = {
 
 
 def compute(
-    n_seeds: int = 6, most: int = 2, baseline: int = 3, methods: str = " ".join(METHODS)
+    n_seeds: int = 6, most: int = 2, baseline: int = 3, methods: str = " ".join(METHODS[:-1])
 ) -> dict[str, Any]:
     """Train the GANs one after another, and classifiers on their unions.
 
@@ -91,7 +92,7 @@ def compute(
             weights=torch.cat(list(held.values())),
         )
         for i, method in enumerate(chosen):
-            sequences[method].append(_part(run.teacher.net, i * n_seeds, n_seeds))
+            sequences[method].append(part(run.teacher.net, i * n_seeds, n_seeds))
         # The new GAN's q over its own weighted target, times that target over p, is q over p.
         relative = torch.stack([w / w.mean(-1, keepdim=True) for w in held.values()])
         newest = _ratio(run, train).reshape(relative.shape) * relative
@@ -100,7 +101,7 @@ def compute(
         run = runs.train_gans(
             setting, train, [s + k * SEED_STEP for k in range(most, baseline) for s in seeds]
         )
-        sequences["none"] += [_part(run.teacher.net, i * n_seeds, n_seeds) for i in range(baseline - most)]
+        sequences["none"] += [part(run.teacher.net, i * n_seeds, n_seeds) for i in range(baseline - most)]
 
     accuracy: dict[str, list[float]] = {}
     unions: dict[str, nn.Module] = {"1 none": sequences["none"][0]}
@@ -139,12 +140,16 @@ def _weights(method: str, gans: list[nn.Module], ratio: Tensor, train: Dataset, 
     if method == "D":
         # At least a thousandth: a class that D takes for wholly covered is still drawn.
         return weighing.balance(weighing.density_ratio_weights(ratio, n).clamp_min(1e-3), train.labels)
-    blind, method = method == "shuffled", "A_mu" if method == "shuffled" else method
-    made, labels = Generated(Union(gans), seed=n).draw(len(train))
     real = space(train.normalise(train.images))
-    distances = weighing.class_distances(real, train.labels, space(made), labels)
-    w = weighing.transform(weighing.by_range(distances, train.labels), train.labels, method)
-    return weighing.balance(_shuffle(w, train.labels) if blind else w, train.labels)
+    if method == "edge":
+        fake, labels = real.expand(len(ratio), -1, -1), train.labels
+    else:
+        made, labels = Generated(Union(gans), seed=n).draw(len(train))
+        fake = space(made)
+    distances = weighing.class_distances(real, train.labels, fake, labels)
+    f = method if method in weighing.METHODS else "A_mu"
+    w = weighing.transform(weighing.by_range(distances, train.labels), train.labels, f)
+    return weighing.balance(_shuffle(w, train.labels) if method == "shuffled" else w, train.labels)
 
 
 def _shuffle(w: Tensor, labels: Tensor) -> Tensor:
@@ -164,7 +169,7 @@ def _ratio(run: Trainer, train: Dataset) -> Tensor:
     return score(run.D, x.expand(lead, *x.shape), y.expand(lead, -1)).neg().clamp_max(20).exp().double()
 
 
-def _part(net: nn.Module, start: int, n: int) -> nn.Module:
+def part(net: nn.Module, start: int, n: int) -> nn.Module:
     """Replicas start..start+n-1 of an ensemble, as an ensemble of its own."""
     from figures.book.measuring_truncation import LabelledGenerator
 
@@ -223,6 +228,7 @@ LABELS = {
     "C": "$C$",
     "D": "$D$",
     "shuffled": "$A_μ$ shuffled",
+    "edge": "$A_μ$ of real",
 }
 
 
@@ -236,7 +242,7 @@ if __name__ == "__main__":
             "n_seeds": (6, "seeds"),
             "most": (2, "GANs of a weighted sequence"),
             "baseline": (3, "unweighted GANs"),
-            "methods": (" ".join(METHODS), "of weighting, with spaces between them"),
+            "methods": (" ".join(METHODS[:-1]), "of weighting, with spaces between them"),
         },
         threads=1,
     )
