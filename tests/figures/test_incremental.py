@@ -73,7 +73,7 @@ def test_diversity_ranking_mixing_and_maps():
     assert_drawn(table02_diversity.draw(result))
     ranks = ranking.compute(2)
     json.dumps(ranks, allow_nan=False)
-    assert ranks["correlation"]["FD, all"]["n"] == 12
+    assert ranks["correlation"]["FD, all"]["n"] == 10
     assert_drawn(ranking.draw(ranks))
     mixed = mixing.compute(2)
     json.dumps(mixed, allow_nan=False)
