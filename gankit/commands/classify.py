@@ -14,9 +14,10 @@ from gankit import data
 from gankit.classifiers import synthetic
 from gankit.classifiers.networks import NETWORKS
 from gankit.classifiers.synthetic import Augment, FixedSet, Generated, Protocol, Source
-from gankit.classifiers.training import read
-from gankit.commands import flags, runs
+from gankit.classifiers import read
+from gankit.commands import flags
 from gankit.data import DataError, Dataset, pack_writer
+from gankit.files import write_json
 from gankit.models.ensemble import lead_shape
 from gankit.models.union import Union
 from gankit.recipes import open_run
@@ -140,7 +141,7 @@ def classify(arguments: argparse.Namespace) -> None:
     if judge is not None:
         result["share accepted"] = float(generated.share_accepted)
     if arguments.to is not None:
-        runs.write_json(arguments.to, result)
+        write_json(arguments.to, result)
     accepted = f", {result['share accepted']:.1%} of images accepted" if judge is not None else ""
     print(
         f"{', '.join(result['from'])}: accuracy {trained.last:.2%} (best epoch {trained.best:.2%}) on {len(test):,} "

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from gankit.classifiers import weights as weighing
-from gankit.commands import flags, runs, spaces
-from gankit.files import replacing
+from gankit.commands import flags, spaces
+from gankit.files import replacing, write_json
 from gankit.models.sampling import Sampler, score
 from gankit.models.union import Union
 from gankit.recipes import Recipe, opening, recipes
@@ -94,7 +94,7 @@ def _train(run: Trainer, recipe: Recipe, folder: Path, arguments: argparse.Names
         opening.check_same_run(found, recipe, (run.seeds[0],))
         run.load(found)
     if run.steps < recipe.steps:
-        runs.write_json(folder / "recipe.json", run.recipe)
+        write_json(folder / "recipe.json", run.recipe)
         run.fit(
             recipe.steps - run.steps,
             out=folder,
