@@ -101,11 +101,4 @@ def draw_weights(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="incremental/fig01_embedding",
-        description=str(__doc__),
-        options={"shown": (SHOWN, "images of each class")},
-        threads=1,
-    )
+    command_line(compute, draw, threads=1)

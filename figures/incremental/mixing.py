@@ -86,11 +86,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="incremental/mixing",
-        description=str(__doc__),
-        options={"n_seeds": (8, "seeds"), "few_only_gan": (1, "1: train GANs on the few images as well")},
-        threads=1,
-    )
+    command_line(compute, draw, threads=1)

@@ -113,11 +113,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="incremental/ranking",
-        description=str(__doc__),
-        options={"n_seeds": (8, "seeds")},
-        threads=1,
-    )
+    command_line(compute, draw, threads=1)

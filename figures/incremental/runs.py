@@ -63,7 +63,7 @@ class World:
 
 WORLDS: Mapping[str, World] = {
     "digits": World("digits", None, 64, 2_000, 32, 128, Protocol(10, 50, 64, learning_rate=0.05), shift=1),
-    "mnist": World("mnist", 10_000, 96, 2_500, 64, 64, Protocol(8, 50, 64, learning_rate=0.05), shift=2),
+    "mnist": World("mnist", 10_000, 128, 10_000, 64, 128, Protocol(10, 80, 64, learning_rate=0.05), shift=2),
 }
 
 

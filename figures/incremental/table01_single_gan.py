@@ -142,11 +142,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="incremental/table01_single_gan",
-        description=str(__doc__),
-        options={"world": ("digits", "digits or mnist"), "n_seeds": (10, "seeds")},
-        threads=1,
-    )
+    command_line(compute, draw, threads=1)

@@ -103,11 +103,4 @@ def draw(result: dict[str, Any]) -> Figure:
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="incremental/table02_diversity",
-        description=str(__doc__),
-        options={"n_seeds": (8, "seeds")},
-        threads=1,
-    )
+    command_line(compute, draw, threads=1)

@@ -233,16 +233,4 @@ LABELS = {
 
 
 if __name__ == "__main__":
-    command_line(
-        compute,
-        draw,
-        name="incremental/table03_several_gans",
-        description=str(__doc__),
-        options={
-            "n_seeds": (6, "seeds"),
-            "most": (2, "GANs of a weighted sequence"),
-            "baseline": (3, "unweighted GANs"),
-            "methods": (" ".join(METHODS[:-1]), "of weighting, with spaces between them"),
-        },
-        threads=1,
-    )
+    command_line(compute, draw, threads=1)

@@ -11,10 +11,9 @@ import torch
 from torch import nn
 
 from gankit import data
-from gankit.classifiers import synthetic
+from gankit.classifiers import read, synthetic
 from gankit.classifiers.networks import NETWORKS
 from gankit.classifiers.synthetic import Augment, FixedSet, Generated, Protocol, Source
-from gankit.classifiers import read
 from gankit.commands import flags
 from gankit.data import DataError, Dataset, pack_writer
 from gankit.files import write_json
