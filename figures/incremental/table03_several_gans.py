@@ -198,6 +198,8 @@ def draw(result: dict[str, Any]) -> Figure:
         values = {
             int(k): rows[name] for name in rows for k, m in [name.split()] if m == method and "*" not in k
         }
+        if not values:
+            continue
         values = {1: rows["1 none"]} | values
         x, y = list(values), 100 * np.array(list(values.values()))
         color = "black" if method == "none" else f"C{i - 1}"
