@@ -8,11 +8,23 @@ from collections.abc import Sequence
 import torch
 
 import gankit
-from gankit.commands import classifier, evaluate, flags, import_biggan, pack, plot, recipes, sample, train
+from gankit.commands import (
+    classifier,
+    classify,
+    evaluate,
+    flags,
+    import_biggan,
+    pack,
+    plot,
+    recipes,
+    sample,
+    sequence,
+    train,
+)
 from gankit.training import Diverged
 from gankit.training.checkpoints import CheckpointError
 
-COMMANDS = (train, sample, evaluate, plot, recipes, classifier, pack, import_biggan)
+COMMANDS = (train, sample, evaluate, plot, recipes, classifier, classify, sequence, pack, import_biggan)
 
 EXAMPLES = """\
 examples:

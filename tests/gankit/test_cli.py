@@ -31,7 +31,10 @@ from gankit.recipes import Recipe, from_dict, recipes, register
 from gankit.recipes import recipe as settings
 from gankit.training import checkpoints
 
-COMMANDS = ("train", "sample", "evaluate", "plot", "recipes", "classifier", "pack", "verify", "import-biggan")
+COMMANDS = (
+    "train", "sample", "evaluate", "plot", "recipes", "classifier", "classify", "sequence", "pack", "verify",
+    "import-biggan",
+)  # fmt: skip
 FLAGS = [field.name for field in commands.flags.fields()]
 SHORT_NAMES = (
     "data", "size", "model", "z_dim", "depth", "width", "y_dim", "d_depth", "loss", "steps", "batch_size", "n_dis",
