@@ -171,7 +171,11 @@ def _prepare() -> None:
     torch.testing.assert_close(torch.ones(1), torch.ones(1))
     np.testing.assert_allclose(1.0, 1.0)
     gk.data.load("digits")
+    gk.data.load("ring")
     gk.models.mlp((2,))
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    gk.SGD(0.1).build([parameter]).step()  # the first step of an optimiser imports for a second
     gc.freeze()  # the collector would copy all of this into every forked process
 
 
