@@ -9,7 +9,6 @@ from pathlib import Path
 from course import runner, source
 from course.source import Assignment
 
-
 PATIENT = 120.0  # seconds for a cell of answers that are known to end, on a machine however busy
 
 
