@@ -38,6 +38,7 @@ from typing import Any
 
 LIMIT = 20.0  # seconds for one cell; the slowest right answer needs less than one
 MEMORY = 4 * 2**30  # bytes beyond what the process holds when a notebook starts
+LESS_PATIENT, SHORTEST = 4.0, 2.0  # after a test that hung: a part of the limit, but no fewer seconds
 GRACE = 2.0  # seconds that the process has to report a test that it killed
 LONGEST_OUTPUT = 20_000  # characters kept of what a cell prints
 
@@ -86,7 +87,16 @@ def run(steps: Sequence[Step], limit: float = LIMIT, memory: int = MEMORY) -> di
         How each ended, by name. A cell that does not end, or ends the process, is passed over: the others run as if
         it were not there.
     """
-    request = {"steps": [vars(step) for step in steps], "limit": limit, "memory": memory}
+    reply = _ask({"steps": [vars(step) for step in steps], "limit": limit, "memory": memory})
+    return {name: Outcome(**outcome) for name, outcome in reply.items()}
+
+
+def peak() -> float:
+    """Bytes that the largest notebook took so far, what it shares with the others included."""
+    return _ask({"steps": None})["peak"]
+
+
+def _ask(request: dict[str, Any]) -> dict[str, Any]:
     server = _server()
     assert server.stdin is not None
     assert server.stdout is not None
@@ -95,7 +105,7 @@ def run(steps: Sequence[Step], limit: float = LIMIT, memory: int = MEMORY) -> di
     if not (reply := server.stdout.readline()):
         _server.cache_clear()
         raise RuntimeError("the process that runs notebooks has ended; what it printed to stderr is above")
-    return {name: Outcome(**outcome) for name, outcome in json.loads(reply).items()}
+    return json.loads(reply)
 
 
 @functools.cache
@@ -119,6 +129,13 @@ def serve() -> None:
     os.dup2(2, 1)
     for line in sys.stdin:
         request = json.loads(line)
+        if request["steps"] is None:
+            used = max(
+                resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+            )
+            answers.write(json.dumps({"peak": used * (1 if sys.platform == "darwin" else 1024)}) + "\n")
+            answers.flush()
+            continue
         steps = [Step(**step) for step in request["steps"]]
         passed_over: dict[str, Outcome] = {}
         stopped: tuple[str, Outcome] | None = None
@@ -154,7 +171,11 @@ def _prepare() -> None:
     torch.testing.assert_close(torch.ones(1), torch.ones(1))
     np.testing.assert_allclose(1.0, 1.0)
     gk.data.load("digits")
+    gk.data.load("ring")
     gk.models.mlp((2,))
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    gk.SGD(0.1).build([parameter]).step()  # the first step of an optimiser imports for a second
     gc.freeze()  # the collector would copy all of this into every forked process
 
 
@@ -261,6 +282,8 @@ def _run_cells(steps: Sequence[Step], send: Any, limit: float, memory: int) -> N
             outcome = _run_test(step, names, given, limit) if step.kind == "test" else _execute(step, names)
             if step.kind == "given":
                 given.update({name: x for name, x in names.items() if before.get(name, before) is not x})
+            if outcome.error == "Timeout":  # what hung once hangs in every test: do not wait as long again
+                limit = max(limit / LESS_PATIENT, min(limit, SHORTEST))
             send(vars(outcome))
 
 

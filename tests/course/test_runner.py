@@ -34,6 +34,11 @@ def test_ending_the_interpreter_ends_one_cell():
     ) == {"exit": "Exit", "sys": "Exit", "hard": "Exit", "f": "", "dies": "Exit", "after": ""}
 
 
+def test_the_peak_is_that_of_the_largest_notebook():
+    ended(("big", "other", "b = bytes(3 * 10**8)\nb = b + b"))
+    assert 6e8 < runner.peak() < 6e9
+
+
 def test_too_much_memory_is_an_error_of_that_cell():
     assert ended(("big", "answer", "b = bytearray(2**36)"), ("small", "test", "assert 1")) == {
         "big": "MemoryError",
