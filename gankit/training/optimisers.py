@@ -66,7 +66,9 @@ class Adam:
         values = (self.lr, self.beta1, self.beta2)
         if all(isinstance(value, int | float) for value in values):
             # PyTorch refuses betas of two types, and 0 is whole.
-            return torch.optim.Adam(params, self.lr, (float(self.beta1), float(self.beta2)), self.eps, fused=True)
+            return torch.optim.Adam(
+                params, self.lr, (float(self.beta1), float(self.beta2)), self.eps, fused=True
+            )
         return ReplicaAdam(params, *values, eps=self.eps)
 
 
