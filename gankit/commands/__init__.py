@@ -40,6 +40,8 @@ examples:
       print a table, write runs/a/evaluation.json
   gankit evaluate runs/a --curve
       the same of every checkpoint that train --keep-every kept
+  gankit classify --from runs/c --filter
+      how well a classifier of its images does on real ones (a conditional run)
   gankit plot runs/a runs/b
       draw what both logged, runs/a/curves.png
   gankit evaluate runs/a -n 50000 --features inception --metrics fd is

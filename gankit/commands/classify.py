@@ -26,13 +26,19 @@ STUDENTS = {"mlp": synthetic.perceptron, "resnet20": synthetic.resnet20, **NETWO
 """Networks that can be trained: (shape of an image, number of classes) -> module."""
 
 ABOUT = """\
-Train a classifier on generated images and test it on real ones (Slim 2020, "Boosting generative networks for
-incremental learning"). New images are made for every batch, or --fixed N once; several --from make a mixture.
+Train a classifier on generated images and test it on real ones (Slim 2020,
+"Boosting generative networks for incremental learning"). New images are made
+for every batch, or --fixed N once; several --from make a mixture.
 
-  gankit classify --from runs/a                                    200 batches of 64, a small network
-  gankit classify --from runs/a --from runs/b --shares 3 1         three quarters of the images from the first
-  gankit classify --from runs/a --filter --shift 4 --flip --student resnet20 --paper      table 1's best column
-  gankit classify --from runs/a --real                             the baseline: the run's real images, as many steps
+  gankit classify --from runs/a
+      300 batches of 64, a small network
+  gankit classify --from runs/a --from runs/b --shares 3 1
+      three quarters of the images from the first
+  gankit classify --from runs/a --filter --shift 4 --flip \\
+      --student resnet20 --paper
+      the best column of the paper's table 1
+  gankit classify --from runs/a --real
+      the baseline: the run's real images, as many steps
 """
 
 

@@ -23,10 +23,11 @@ WEIGHTS = "weights.npy"
 """Beside a GAN's checkpoints: how often it saw each real image, float64 ``[N]``."""
 
 ABOUT = """\
-Train several GANs of one recipe, one after another, in OUT/1, OUT/2, ... Each real image is drawn for the next one by
-its distance to what the GANs before it make (Algorithm 1 of Slim 2020; --method), or by the density ratio that their
-discriminators see (D). `none` weighs nothing: GANs that differ by their seed. The same command goes on
-where it stopped.
+Train several GANs of one recipe, one after another, in OUT/1, OUT/2, ... Each
+real image is drawn for the next one by its distance to what the GANs before
+it make (Algorithm 1 of Slim 2020; --method), or by the density ratio that
+their discriminators see (D). `none` weighs nothing: GANs that differ by their
+seed. The same command goes on where it stopped.
 
   gankit sequence incremental-biggan-cifar10 --method B --gans 3 --out runs/b
   gankit classify --from runs/b/1 --from runs/b/2 --from runs/b/3 --filter
