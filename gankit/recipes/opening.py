@@ -83,7 +83,8 @@ def stored_recipe(checkpoint: Path) -> tuple[Recipe, tuple[int, ...]]:
         raise CheckpointError(
             f"{checkpoint} was written by a Trainer without a recipe, so its networks are not known"
         )
-    return from_dict(stored)
+    with checkpoints.loading(checkpoint, "recipe"):
+        return from_dict(stored)
 
 
 def check_same_run(checkpoint: Path, recipe: Recipe, seeds: tuple[int, ...]) -> None:
