@@ -100,7 +100,7 @@ class _Help(argparse.Action):
 
 def train(arguments: argparse.Namespace) -> None:
     """Train a recipe, or go on with the run that is already in the folder; processes of torchrun share its batches."""
-    recipe = recipes[arguments.recipe].changed(flags.given(arguments))
+    recipe = flags.changed(recipes[arguments.recipe], arguments)
     seeds = tuple(arguments.seed)
     out = arguments.out or Path("runs") / f"{recipe.name}-seed{'-'.join(map(str, seeds))}"
     if out.is_file():

@@ -25,6 +25,7 @@ from torch import Tensor
 import gankit as gk
 from gankit import classifiers, commands, plotting
 from gankit.classifiers.training import PICTURES
+from gankit.commands import evaluate as evaluating
 from gankit.metrics import evaluate, features
 from gankit.recipes import Recipe, from_dict, recipes, register
 from gankit.recipes import recipe as settings
@@ -307,6 +308,21 @@ def test_ctrl_c_says_how_to_go_on(gankit, tmp_path, monkeypatch):
     refused(outcome, "goes on from what is saved", status=130)
 
 
+def test_ctrl_c_while_pytorch_loads_is_one_line():
+    """`-X importtime` tells on stderr what is loaded, as soon as it is."""
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "gankit", "train", "ns-digits", "--out", os.devnull],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert any(" torch." in line for line in process.stderr)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=600)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith("gankit: stopped")
+
+
 def test_a_damaged_recipe_json_harms_nothing(gankit, done):
     """The checkpoint says what the run is; the file beside it is for people, and is written anew."""
     before = (done / "recipe.json").read_text()
@@ -565,7 +581,7 @@ def test_a_folder_of_pictures_is_measured_by_its_pixels(gankit, tmp_path, pictur
 
 def test_the_references_of_a_large_folder_are_a_random_choice(gankit, tmp_path, picture_folder, monkeypatch):
     """The first ones of a folder would be those of its first class."""
-    monkeypatch.setattr(commands.evaluate.spaces, "PIXEL_REFERENCES", 40)
+    monkeypatch.setattr(evaluating.spaces, "PIXEL_REFERENCES", 40)
     run = tmp_path / "run"
     gankit("train", "ns-digits", "--data", picture_folder, "--out", run, *SHORT)
     assert gankit("evaluate", run, "-n", 50).status == 0
@@ -723,7 +739,11 @@ TRAIN = ("train", "ns-digits", "--out", "run", "--device", "cpu", "--quiet")
         ("train ns-digits --out run --g-optimizer.lrr 3", ["did you mean --g-optimizer.lr?"]),
         ("train ns-digits --out run --network.width 3", ["did you mean --networks.width?"]),
         ("train ns-digits --out run --speed 3", ["unrecognized arguments: --speed 3", "did you mean --seed?"]),
-        ("train ns-digits --out run --zzz 3", ["unrecognized arguments: --zzz 3", "`gankit --help`"]),
+        ("train ns-digits --out run --zzz 3", ["unrecognized arguments: --zzz 3", "`gankit train --help`"]),
+        ("sample run --seed 3", ["unrecognized arguments: --seed 3", "did you mean --sample-seed?"]),
+        ("train ns-digits --out run --ema-decay 2", ["--ema-decay: decay must lie in", "got 2.0"]),
+        ("train ns-digits --out run --optimizer rmsprop --d-optimizer.decay 2", ["--d-optimizer.decay", "got 2.0"]),
+        ("train ns-digits --out run --lr 0.1 --d-lr nan", ["--d-lr: lr must lie in"]),
         ("train", ["arguments are required: recipe", "`gankit train --help`"]),
         ("tarin ns-digits", ["invalid choice: 'tarin'", "'train'"]),
         ("sample nowhere", ["there is no checkpoint in nowhere", "`gankit train"]),
@@ -799,6 +819,45 @@ def test_a_damaged_checkpoint_is_named_and_the_earlier_one_kept(gankit, done, da
     outcome = gankit(*longer)
     assert outcome.status == 0
     assert "going on from step 6" in outcome.out
+
+
+DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "history": lambda state: state.pop("history"),
+    "seeds": lambda state: state.pop("seeds"),
+    "step": lambda state: state.update(step="8"),
+    "history ": lambda state: state.update(history="not JSON"),
+    "history  ": lambda state: state.update(history="[1, 2]"),
+    "recipe": lambda state: state.update(recipe='{"kind": "Recipe"'),
+    "recipe ": lambda state: state.update(recipe='{"kind": "Recipe", "seeds": [0], "width": 3}'),
+    "recipe  ": lambda state: state.update(recipe='{"seeds": [0]}'),
+    "g_opt": lambda state: state.update(g_opt={}),
+    "d_opt": lambda state: state["d_opt"]["state"][0].update(exp_avg=torch.zeros(3)),
+    "streams": lambda state: state.update(streams={"states": [torch.zeros(3)]}),
+    "streams ": lambda state: state.update(streams=[]),
+    "global_streams": lambda state: state.update(global_streams=[torch.zeros(3)]),
+    "states": lambda state: state.update(states={"ada_p": torch.zeros(())}),
+    "teacher": lambda state: state["teacher"].popitem(),
+    "data": lambda state: state.update(data={"name": "digits"}),
+}
+
+
+@pytest.mark.parametrize("part", DAMAGES)
+def test_a_checkpoint_with_a_part_that_is_missing_or_wrong_is_one_line(gankit, done, part):
+    """Files whose checksums are right, as other programs or other versions may write them."""
+    newest = checkpoints.latest(done)
+    state = torch.load(newest, weights_only=True)
+    DAMAGES[part](state)
+    torch.save(state, newest)
+    before = files(done)
+    refused(gankit("train", "ns-digits", "--out", done, *SHORT, "--steps", "10"), str(newest), part.strip())
+    refused(gankit("sample", done), str(newest), part.strip())
+    assert files(done) == before
+
+
+def test_a_checkpoint_that_is_no_mapping_is_refused(gankit, done):
+    newest = checkpoints.latest(done)
+    torch.save([1, 2], newest)
+    refused(gankit("sample", done), f"{newest} is no checkpoint of a run")
 
 
 @pytest.mark.parametrize(
@@ -1058,7 +1117,7 @@ def test_a_curve_that_was_stopped_goes_on_and_measures_nothing_twice(gankit, kep
     asked = ["evaluate", kept, "--curve", "-n", 50]
     assert gankit(*asked, "--quiet", "--to", kept / "whole.json").status == 0
     measured, written = [], []
-    evaluate_, write = gk.metrics.evaluate, commands.evaluate.runs.write_json
+    evaluate_, write = gk.metrics.evaluate, evaluating.write_json
 
     def counted(*arguments, **settings):
         measured.append(1)
@@ -1072,7 +1131,7 @@ def test_a_curve_that_was_stopped_goes_on_and_measures_nothing_twice(gankit, kep
 
     monkeypatch.setattr(gk.metrics, "evaluate", counted)
     with monkeypatch.context() as patch:
-        patch.setattr(commands.evaluate.runs, "write_json", full_disk)
+        patch.setattr(evaluating, "write_json", full_disk)
         outcome = gankit(*asked, "--quiet")
     *said, error = outcome.err.splitlines(keepends=True)
     refused(outcome._replace(err=error), "No space left on device")
@@ -1097,7 +1156,7 @@ def test_scores_are_printed_before_they_are_written(gankit, done, monkeypatch):
     def read_only(path, value):
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
-    monkeypatch.setattr(commands.evaluate.runs, "write_json", read_only)
+    monkeypatch.setattr(evaluating, "write_json", read_only)
     outcome = gankit("evaluate", done, "-n", 30, "--features", "pixels", "--metrics", "fd")
     refused(outcome._replace(out=""), "Read-only file system")
     assert "FD[pixels]" in outcome.out
@@ -1175,9 +1234,24 @@ def test_what_cannot_be_drawn_is_said(gankit, kept, done, tmp_path):
     refused(
         gankit("plot", tmp_path / "none"), f"there is no log of a run at {tmp_path / 'none' / 'log.jsonl'}"
     )
+
+
+@pytest.mark.parametrize("torn", ['{"step": 9, "d_lo', "7", '{"d_loss": 1}'])
+def test_a_log_is_drawn_without_the_last_line_that_a_kill_cut_short(gankit, done, torn):
     with open(done / "log.jsonl", "a") as log:
-        log.write('{"step": 9, "d_lo')
-    refused(gankit("plot", done), "line 5 of", "is damaged")
+        log.write(torn)
+    assert gankit("plot", done).status == 0
+    with open(done / "log.jsonl", "a") as log:
+        log.write('\n{"step": 10, "d_loss": 1.0}\n')
+    refused(gankit("plot", done), "line 5 of", "is damaged", torn)
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "{", '{"steps": [1], "scores": 3}', '{"steps": [1], "scores": {"fd": []}}']
+)
+def test_a_damaged_curve_is_named(gankit, done, content):
+    (done / "curve.json").write_text(content)
+    refused(gankit("plot", done), str(done / "curve.json"), "damaged")
 
 
 def test_a_classifier_of_own_pictures_is_written_and_used(gankit, tmp_path, quick_judge):
@@ -1289,6 +1363,26 @@ def test_data_of_a_recipe_that_have_to_be_packed_are_asked_for(gankit, tmp_path)
 
 def test_the_version_is_the_packages(gankit):
     assert gankit("--version") == Outcome(0, f"gankit {gk.__version__}\n", "")
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["recipes"]])
+def test_what_needs_no_pytorch_does_not_wait_for_it(words):
+    code = f"""
+import sys
+from gankit.commands import main
+try:
+    main({words!r})
+except SystemExit:
+    pass
+print(sorted({{"torch", "numpy", "matplotlib", "sklearn"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_commands_are_described_alike_wherever_they_are_listed(gankit):
+    """A parser of one command knows the others by a table, which must say what they say of themselves."""
+    assert commands._parser().format_help() == commands._parser("").format_help()
 
 
 def test_python_m_gankit_is_gankit():
