@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gankit.game.losses import Loss, losses
     from gankit.models import sampling
     from gankit.models.ensemble import Ensemble, pair
+    from gankit.recipes import load
     from gankit.streams import Streams
     from gankit.training import Diverged, Trainer, checkpoints
     from gankit.training.average import EMA
@@ -47,6 +48,7 @@ __all__ = [
     "classifiers",
     "data",
     "leak",
+    "load",
     "losses",
     "metrics",
     "models",
@@ -71,6 +73,7 @@ _WITHIN = {
     "game.leak": ("Leak",),
     "game.losses": ("Loss", "losses"),
     "models.ensemble": ("Ensemble", "pair"),
+    "recipes": ("load",),
     "streams": ("Streams",),
     "training": ("Diverged", "Trainer"),
     "training.average": ("EMA",),

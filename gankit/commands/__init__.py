@@ -12,7 +12,8 @@ from gankit.version import __version__
 
 COMMANDS = {
     "train": ("train", "train a recipe"),
-    "sample": ("sample", "write a grid of samples"),
+    "sample": ("sample", "write samples: a grid, an array or a PNG each"),
+    "export": ("export", "write the generator for other programs"),
     "evaluate": ("evaluate", "measure a run"),
     "plot": ("plot", "draw the learning curves of runs"),
     "recipes": ("recipes", "list the recipes, or show one"),
@@ -33,6 +34,10 @@ examples:
       four seeds side by side
   gankit sample runs/a
       write a grid of samples, runs/a/samples.png
+  gankit sample runs/a --n 1000 --labels cat --to cats
+      a thousand pictures of one class, each in a file of its own
+  gankit export runs/a --to G.pt2
+      the generator, for programs that do not have gankit
   gankit evaluate runs/a
       print a table, write runs/a/evaluation.json
   gankit evaluate runs/a --curve

@@ -31,7 +31,18 @@ from gankit.recipes import Recipe, from_dict, recipes, register
 from gankit.recipes import recipe as settings
 from gankit.training import checkpoints
 
-COMMANDS = ("train", "sample", "evaluate", "plot", "recipes", "classifier", "pack", "verify", "import-biggan")
+COMMANDS = (
+    "train",
+    "sample",
+    "export",
+    "evaluate",
+    "plot",
+    "recipes",
+    "classifier",
+    "pack",
+    "verify",
+    "import-biggan",
+)
 FLAGS = [field.name for field in commands.flags.fields()]
 SHORT_NAMES = (
     "data", "size", "model", "z_dim", "depth", "width", "y_dim", "d_depth", "loss", "steps", "batch_size", "n_dis",
@@ -1297,7 +1308,9 @@ def test_a_classifier_of_own_pictures_is_written_and_used(gankit, tmp_path, quic
     [
         ("train", ["--out", "--seed", "--log-every", "--save-every", "--keep-every", "--download", "--device", "--root",
                    "--quiet"]),
-        ("sample", ["-n", "--to", "--network", "--sample-seed", "--truncation", "--standing", "--device", "--root"]),
+        ("export", ["--to", "--best", "--step", "--network"]),
+        ("sample", ["-n", "--labels", "--to", "--network", "--sample-seed", "--truncation", "--standing", "--device",
+                    "--root"]),
         ("evaluate", ["-n", "--to", "--network", "--sample-seed", "--truncation", "--standing", "--device", "--root",
                       "--metrics",
                       "--features", "--weights", "--download", "--split", "--n-real", "--k", "--splits", "--pairs",
@@ -1333,7 +1346,7 @@ def test_the_commands_are_listed_with_examples_that_parse(gankit):
     for command in COMMANDS:
         assert re.search(rf"^    {command}\s+\w", outcome.out, re.MULTILINE)
     examples = re.findall(r"^  gankit (.*)", outcome.out, re.MULTILINE)
-    assert len(examples) == 9
+    assert len(examples) == 11
     for example in examples:
         commands._parser().parse_args(example.split())
 
