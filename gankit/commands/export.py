@@ -99,7 +99,9 @@ def write_program(net: nn.Module, facts: dict[str, Any], target: Path) -> None:
     """
     batch = torch.export.Dim("n", min=1)
     example = inputs(net, 2, 0)
-    with torch.no_grad():  # spectral normalisation has a part without gradients, which cannot be stored as such
+    with (
+        torch.no_grad()
+    ):  # spectral normalisation has a part without gradients, which cannot be stored as such
         program = torch.export.export(net, example, dynamic_shapes=tuple({0: batch} for _ in example))
     with replacing(target) as temporary:
         with open(temporary, "wb") as f:

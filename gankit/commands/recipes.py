@@ -44,7 +44,8 @@ def list_recipes(arguments: argparse.Namespace) -> None:
         )
     print(
         f"\nPFLOP: operations of all steps, counted, in 10^15. Hours: an estimate for {known['estimate']}.\n"
-        "`gankit recipes NAME` says what a recipe is and shows its values."
+        "`gankit recipes NAME` says what a recipe is and shows its values. Pictures of your own: "
+        "`gankit train own --data FOLDER --size 64`."
     )
 
 

@@ -398,6 +398,22 @@ class Trainer:
         self.history = json.loads(state["history"])
         return self
 
+    def start_from(self, path: str | Path) -> Trainer:
+        """Begin with the networks and the average of another run, of any data, rates or cost: a warm start.
+
+        Optimisers, random streams and the number of steps stay as they are.
+
+        Raises:
+            CheckpointError: the file is missing or damaged, or of other networks.
+        """
+        state, nets = checkpoints.read(Path(path)), {"G": self.G, "D": self.D, "teacher": self.teacher}
+        for part, net in nets.items():
+            with checkpoints.loading(Path(path), part):
+                checkpoints.check_architecture(state, {part: net}, Path(path))
+        for part, net in nets.items():
+            net.load_state_dict(state[part])
+        return self
+
     def _set_states(self, stored: States) -> None:
         if stored.keys() != self.states.keys():
             raise ValueError(f"it holds {sorted(stored)}, and the rules keep {sorted(self.states)}")
