@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,9 @@ def write_program(net: nn.Module, facts: dict[str, Any], target: Path) -> None:
     ):  # spectral normalisation has a part without gradients, which cannot be stored as such
         program = torch.export.export(net, example, dynamic_shapes=tuple({0: batch} for _ in example))
     with replacing(target) as temporary:
-        with open(temporary, "wb") as f:
+        with open(temporary, "wb") as f, warnings.catch_warnings():
+            # PyTorch says so of weights in another memory format, which are written all the same.
+            warnings.filterwarnings("ignore", "No complete tensor found in the group", UserWarning)
             torch.export.save(program, f, extra_files={"gankit.json": json.dumps(facts)})
         with open(temporary, "rb") as f:
             again = torch.export.load(f).module()

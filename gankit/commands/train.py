@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import resource
+import sys
+import time
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from gankit import data, metrics, processes
 from gankit.commands import flags, runs, spaces
 from gankit.data import Dataset
-from gankit.recipes import Recipe, opening, recipes
+from gankit.recipes import Recipe, opening, operations, recipes
 from gankit.recipes.own import OWN, for_pictures, from_file
 from gankit.training import Trainer, checkpoints
 
@@ -71,6 +77,11 @@ def add(commands: flags.Commands) -> None:
         type=flags.positive,
         metavar="STEPS",
         help="steps between checkpoints that are kept for good, for `gankit evaluate --curve` (default: none are)",
+    )
+    command.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="take three steps, say what the run would cost in operations, time and memory, and write nothing",
     )
     command.add_argument("--download", action="store_true", help="fetch the dataset if it is missing")
     best = command.add_argument_group("the best checkpoint")
@@ -136,6 +147,9 @@ def train(arguments: argparse.Namespace) -> None:
         if left <= 0:
             say(f"{out}: the run is already at step {run.steps:,}; give a larger --steps to go on")
             return
+        if arguments.dry_run:
+            say(_tried(run, recipe, left))
+            return
         watched = {} if arguments.best is None else _watched(run, arguments)
         run.fit(
             left,
@@ -147,6 +161,32 @@ def train(arguments: argparse.Namespace) -> None:
             progress=not arguments.quiet,
         )
         say(f"{out}: step {run.steps:,}, checkpoint-{run.steps:08d}.pt, log log.jsonl")
+
+
+def _tried(run: Trainer, recipe: Recipe, left: int) -> str:
+    """What a run costs, in words: counted operations, and the time and memory of three steps here."""
+    run.step()  # the first one also allocates and plans
+    begun = time.perf_counter()
+    seen = [run.step() for _ in range(2)][-1]
+    costs = {name: seen[name].mean().item() for name in ("d_loss", "g_loss")}  # waits for the device
+    seconds = (time.perf_counter() - begun) / 2
+    if run.device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated(run.device)
+    else:  # kibibytes on Linux, bytes on a Mac
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+            1 if sys.platform == "darwin" else 1024
+        )
+    sized = recipe if recipe.data in data.NAMES else dataclasses.replace(recipe, size=run.data.shape[-1])
+    step = operations.of_recipe(sized).step * max(1, len(run.seeds))
+    G, D = (sum(p.numel() for p in net.parameters()) for net in (run.G, run.D))
+    where = "of the GPU" if run.device.type == "cuda" else "of this process"
+    return (
+        f"{recipe.name} on {len(run.data):,} samples {list(run.data.shape)} of {run.data.n_classes:,} classes, on "
+        f"{run.device}\nweights: G {G:,}, D {D:,}\nstep: {step / 1e9:.3g} GFLOP, counted; {seconds:.3g} s here\n"
+        f"memory: {memory / 2**30:.2f} GiB at the most, {where}\n"
+        f"costs after three steps: D {costs['d_loss']:.4g}, G {costs['g_loss']:.4g}\n"
+        f"{left:,} steps would take {left * seconds / 3600:.3g} hours; nothing was written"
+    )
 
 
 def _asked(arguments: argparse.Namespace) -> tuple[Recipe, tuple[int, ...], Dataset | None]:

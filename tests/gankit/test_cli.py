@@ -249,7 +249,7 @@ def test_every_field_of_a_recipe_has_a_flag(trained):
     beside = {
         "networks.family": {"d_depth": None}, "networks.y_dim": {"model": "biggan", "depth": None, "d_depth": None},
         "ema.half_life": {"ema.decay": None}, "d_terms.dragan.spread": {"dragan": 1.0},
-        "d_terms.r1.every": {"r1": 1.0}, "d_terms.wgan_gp.every": {"wgan_gp": 1.0},
+        "d_terms.r1.every": {"r1": 1.0}, "d_terms.r2.every": {"r2": 1.0}, "d_terms.wgan_gp.every": {"wgan_gp": 1.0},
         "d_terms.dragan.every": {"dragan": 1.0}, "g_terms.orthogonal.every": {"orthogonal": 1.0},
         **{f"{p}_optimizer.momentum": {f"{p}_optimizer": "sgd"} for p in "gd"},
         **{f"{p}_optimizer.decay": {f"{p}_optimizer": "rmsprop"} for p in "gd"},
@@ -458,7 +458,7 @@ def test_points_are_scattered_one_panel_per_seed(gankit, tmp_path, seeds):
     gankit("train", "ns-ring", "--out", folder, *SHORT, "--seed", *seeds)
     outcome = gankit("sample", folder)
     assert outcome.status == 0
-    assert "2000 samples" in outcome.out
+    assert "2,000 samples" in outcome.out
     picture = np.asarray(Image.open(folder / "samples.png").convert("RGB")).astype(int)
     height, width, _ = picture.shape
     assert width / height == pytest.approx(len(seeds), rel=0.15)
@@ -1309,8 +1309,8 @@ def test_a_classifier_of_own_pictures_is_written_and_used(gankit, tmp_path, quic
 @pytest.mark.parametrize(
     ("command", "flags"),
     [
-        ("train", ["--out", "--seed", "--log-every", "--save-every", "--keep-every", "--download", "--device", "--root",
-                   "--quiet"]),
+        ("train", ["--out", "--seed", "--log-every", "--save-every", "--keep-every", "--from", "--dry-run", "--download",
+                   "--device", "--root", "--quiet"]),
         ("export", ["--to", "--best", "--step", "--network"]),
         ("sample", ["-n", "--labels", "--to", "--network", "--sample-seed", "--truncation", "--standing", "--device",
                     "--root"]),

@@ -1,6 +1,7 @@
 """Runs on pictures of one's own, from files, and from another run's networks."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 import gankit as gk
 from gankit import commands
-from gankit.recipes import Recipe
+from gankit.recipes import Recipe, operations
 from gankit.recipes.own import for_pictures, from_file
 from gankit.recipes.table import recipes
 
@@ -64,6 +65,25 @@ def test_own_pictures_are_trained_sampled_and_gone_on_with(tmp_path, capsys, cla
         gankit("sample", run, "--n", 5, *asked, "--to", tmp_path / "out", "--quiet", "--device", "cpu") == 0
     )
     assert len(list((tmp_path / "out").rglob("*.png"))) == 5
+
+
+def test_the_readmes_path_with_own_pictures_is_walked(tmp_path, monkeypatch):
+    """As it stands there, but for a short training of small networks."""
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
+    block = readme.partition("**Your own pictures.**")[2].partition("```sh\n")[2].partition("```")[0]
+    lines = [line.partition("#")[0].split() for line in block.splitlines()]
+    assert lines[0] == ["pip", "install", "."]
+    assert len(lines) <= 6
+    folder_of(tmp_path / "pics", ("cat", "dog"))
+    monkeypatch.chdir(tmp_path)
+    for word, *words in lines[1:]:
+        assert word == "gankit"
+        small = ("--width", 2, "--batch-size", 2, "--steps", 1, "--quiet", "--device", "cpu")
+        assert gankit(*words, *(small if words[0] == "train" else ())) == 0
+    found = list(Path("cats").rglob("*.png"))
+    assert len(found) == 1000
+    assert {path.parent.name for path in found} == {"cat"}
+    assert Image.open(found[0]).size == (64, 64)
 
 
 @pytest.mark.parametrize("side", [8, 16, 28, 32, 48, 64, 128])
@@ -128,3 +148,33 @@ def test_a_warm_start_has_the_networks_of_the_other_run_and_nothing_else_of_it(t
         built.changed({"width": 9}).build((5,), device="cpu").start_from(
             tmp_path / "old" / "checkpoint-00000003.pt"
         )
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_a_dry_run_says_what_a_run_costs_and_writes_nothing(tmp_path, monkeypatch, capsys, seeds):
+    monkeypatch.chdir(tmp_path)
+    command = (
+        "train",
+        "ns-digits",
+        "--width",
+        8,
+        "--steps",
+        3600,
+        "--device",
+        "cpu",
+        "--dry-run",
+        "--seed",
+        *seeds,
+    )
+    assert gankit(*command) == 0
+    said = capsys.readouterr().out
+    run = recipes["ns-digits"].changed({"width": 8, "steps": 3600}).build(seeds, device="cpu")
+    step = operations.of_recipe(recipes["ns-digits"].changed({"width": 8})).step * len(seeds)
+    assert f"weights: G {sum(p.numel() for p in run.G.parameters()):,}, D " in said
+    assert f"step: {step / 1e9:.3g} GFLOP, counted" in said
+    seconds, hours = (float(re.search(rf"([\d.e-]+) {unit}", said)[1]) for unit in ("s here", "hours"))
+    assert hours == pytest.approx(seconds, rel=0.02)  # 3,600 steps
+    for _ in range(3):
+        seen = run.step()
+    assert f"G {seen['g_loss'].mean().item():.4g}" in said
+    assert list(tmp_path.iterdir()) == []
