@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import resource
 import sys
 import time
 from pathlib import Path
@@ -170,23 +169,28 @@ def _tried(run: Trainer, recipe: Recipe, left: int) -> str:
     seen = [run.step() for _ in range(2)][-1]
     costs = {name: seen[name].mean().item() for name in ("d_loss", "g_loss")}  # waits for the device
     seconds = (time.perf_counter() - begun) / 2
-    if run.device.type == "cuda":
-        memory = torch.cuda.max_memory_allocated(run.device)
-    else:  # kibibytes on Linux, bytes on a Mac
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-            1 if sys.platform == "darwin" else 1024
-        )
     sized = recipe if recipe.data in data.NAMES else dataclasses.replace(recipe, size=run.data.shape[-1])
     step = operations.of_recipe(sized).step * max(1, len(run.seeds))
     G, D = (sum(p.numel() for p in net.parameters()) for net in (run.G, run.D))
-    where = "of the GPU" if run.device.type == "cuda" else "of this process"
     return (
         f"{recipe.name} on {len(run.data):,} samples {list(run.data.shape)} of {run.data.n_classes:,} classes, on "
         f"{run.device}\nweights: G {G:,}, D {D:,}\nstep: {step / 1e9:.3g} GFLOP, counted; {seconds:.3g} s here\n"
-        f"memory: {memory / 2**30:.2f} GiB at the most, {where}\n"
+        f"memory: {_memory(run.device)}\n"
         f"costs after three steps: D {costs['d_loss']:.4g}, G {costs['g_loss']:.4g}\n"
         f"{left:,} steps would take {left * seconds / 3600:.3g} hours; nothing was written"
     )
+
+
+def _memory(device: torch.device) -> str:
+    """The most that this process has had so far, in words."""
+    if device.type == "cuda":
+        return f"{torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB of the GPU at the most"
+    try:
+        import resource
+    except ImportError:  # Windows
+        return "not known on this system"
+    unit = 2**30 if sys.platform == "darwin" else 2**20  # bytes on a Mac, kibibytes elsewhere
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit:.2f} GiB of this process at the most"
 
 
 def _asked(arguments: argparse.Namespace) -> tuple[Recipe, tuple[int, ...], Dataset | None]:

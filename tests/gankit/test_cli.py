@@ -1309,8 +1309,8 @@ def test_a_classifier_of_own_pictures_is_written_and_used(gankit, tmp_path, quic
 @pytest.mark.parametrize(
     ("command", "flags"),
     [
-        ("train", ["--out", "--seed", "--log-every", "--save-every", "--keep-every", "--from", "--dry-run", "--download",
-                   "--device", "--root", "--quiet"]),
+        ("train", ["--out", "--seed", "--log-every", "--save-every", "--keep-every", "--from", "--dry-run",
+                   "--download", "--device", "--root", "--quiet"]),
         ("export", ["--to", "--best", "--step", "--network"]),
         ("sample", ["-n", "--labels", "--to", "--network", "--sample-seed", "--truncation", "--standing", "--device",
                     "--root"]),

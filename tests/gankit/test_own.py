@@ -177,4 +177,5 @@ def test_a_dry_run_says_what_a_run_costs_and_writes_nothing(tmp_path, monkeypatc
     for _ in range(3):
         seen = run.step()
     assert f"G {seen['g_loss'].mean().item():.4g}" in said
+    assert re.search(r"memory: [\d.]+ GiB of this process", said)
     assert list(tmp_path.iterdir()) == []
