@@ -10,10 +10,11 @@ CHAPTERS = $(wildcard book/[0-9][0-9]_*.ipynb)
 PYTEST := GANKIT_SCALE=quick TQDM_DISABLE=1 $(PY) -m pytest -n 2 --dist loadscope
 
 .PHONY: help book test test-full times lint check chapter lab
+.PHONY: course assignments release collect grade feedback slides pdf
 .DEFAULT_GOAL := help
 
 help: ## show these lines
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | \
+	@grep -E '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):.*## /  make \1|/' | \
 		while IFS='|' read -r target text; do printf '%-16s %s\n' "$$target" "$$text"; done
 
 book: $(INSTALLED) ## run the chapters that changed and build the site
@@ -44,7 +45,37 @@ chapter: $(INSTALLED) ## run one chapter and check it: make chapter N=01
 	@$(PY) book/build.py check $(N)
 
 lab: $(INSTALLED) ## open the chapters in JupyterLab
-	$(PY) -m jupyter lab book
+	$(PY) -m jupyter lab book --config=book/jupyter_server_config.py
+
+# The course kit: course/course.toml says what is taught. A=05 names an assignment, N=04 a chapter.
+COURSE := $(PY) -m course
+GRADING := $(VENV)/grading
+
+course: $(INSTALLED) ## the students' notebooks of the chosen chapters, into course/work/chapters
+	@$(COURSE) course
+
+assignments: $(INSTALLED) ## grade the right, empty and wrong answers of all assignments
+	@$(COURSE) assignments
+
+release feedback: $(GRADING) ## students' notebook of an assignment; pages for students: make release A=05
+	@test -n "$(A)" || { echo "Which one? For example: make $@ A=05"; exit 1; }
+	@$(COURSE) $@ $(A)
+
+collect: $(GRADING) ## read what was handed in: make collect A=05 FROM=moodle.zip
+	@test -n "$(A)" -a -n "$(FROM)" || { echo "Which, from where? For example: make collect A=05 FROM=moodle.zip"; exit 1; }
+	@$(COURSE) collect $(A) "$(FROM)"
+
+grade: $(GRADING) ## grade what was collected: make grade A=05
+	@test -n "$(A)" || { echo "Which one? For example: make grade A=05"; exit 1; }
+	@$(COURSE) grade $(A)
+
+slides pdf: $(INSTALLED) ## a chapter's page as slides or on paper, after make book: make slides N=04
+	@test -n "$(N)" || { echo "Which one? For example: make $@ N=04"; exit 1; }
+	@$(COURSE) $@ $(N)
+
+$(GRADING): $(INSTALLED)
+	$(PY) -m pip install --quiet --editable '.[course]' --constraint constraints.txt
+	@touch $@
 
 # An install is as good as the two files it was made from.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -29,7 +29,7 @@ from jupytext.compare import NotebookDifference, compare_notebooks
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-from book import furniture, offline
+from book import furniture, offline, taught
 
 BOOK = Path(__file__).resolve().parent
 FORMAT = "md:myst"
@@ -65,7 +65,7 @@ class Chapter:
 
     def card_seconds(self) -> float | None:
         """The quick runtime that the chapter's card promises, or None where the card has none."""
-        return furniture.card_seconds(self.text.read_text("utf-8"))
+        return furniture.card_seconds(self.text.read_text("utf-8"), taught.load(self.text.parent).labels)
 
 
 def find_chapters(book: Path, wanted: Iterable[str] = ()) -> list[Chapter]:

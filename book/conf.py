@@ -5,6 +5,7 @@ Everything a page needs lies beside it: the site works from a disk, a stick or a
 
 import pkgutil
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from sphinx.environment import BuildEnvironment
 from sphinx.environment.collectors.toctree import TocTreeCollector
 
 import gankit
+from book import needs, taught
 
 HERE = Path(__file__).parent
+TAUGHT = taught.load(HERE)
 
 project = "GAN dynamics"
 author = "The GAN dynamics book contributors"
@@ -37,6 +40,7 @@ extensions = [
 
 # Chapters come from the executed notebooks; their texts are the same pages without outputs.
 exclude_patterns = ["_build", "lab", "[0-9][0-9]_*.md", "assignments", "**.ipynb_checkpoints"]
+exclude_patterns += [path.name for path in HERE.glob("[0-9][0-9]_*.ipynb") if not TAUGHT.teaches(path.name)]
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}  # the default loads widgets from another host
 myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
@@ -86,12 +90,12 @@ def write_reference(folder: Path) -> None:
 
 def write_map(target: Path) -> None:
     """Write the map of the chapters that exist: title, objectives and time, as each chapter's card states them."""
-    rows = []
-    for notebook in sorted(HERE.glob("[0-9][0-9]_*.ipynb")):
+    rows, aims_label, time_label = [], *(re.escape(TAUGHT.labels[key]) for key in ("objectives", "runtime"))
+    for notebook in filter(lambda path: TAUGHT.teaches(path.name), sorted(HERE.glob("[0-9][0-9]_*.ipynb"))):
         text = notebook.with_suffix(".md").read_text("utf-8")
         title, aims, time = (
             re.search(pattern, text, re.MULTILINE)
-            for pattern in (r"^# (.+)$", r"^\*\*Objectives\.\*\* (.+)$", r"^\*\*Quick runtime\.\*\* (\d+ s)")
+            for pattern in (r"^# (.+)$", rf"^\*\*{aims_label}\*\* (.+)$", rf"^\*\*{time_label}\*\* (\d+ s)")
         )
         if title and aims and time:
             rows.append(f"**[{title[1]}]({notebook.name})** ({time[1]})\n: {aims[1]}\n")
@@ -100,11 +104,48 @@ def write_map(target: Path) -> None:
         target.write_text(text, "utf-8")
 
 
+def write_teaching(folder: Path) -> None:
+    """Write what the page on teaching includes: which chapter needs which, and the rows of the assignments' table."""
+    rows = ["| assignment | chapters | points | minutes |", "|---|---|---|---|"]
+    for path in sorted((HERE.parent / "course" / "assignments").glob("[0-9][0-9]_*.md")):
+        text = path.read_text("utf-8")
+        title, chapters, minutes = (
+            re.search(pattern, text, re.MULTILINE)[1]
+            for pattern in (r"^# (.+)$", r"^  chapters: \[(.+)\]$", r"^  minutes: (\d+)$")
+        )
+        points = sum(map(int, re.findall(r"^:points: (\d+)$", text, re.MULTILINE)))
+        rows.append(f"| {path.stem[:2]} {title} | {chapters} | {points} | {minutes} |")
+    for name, text in (
+        ("needs.svg", needs.svg(needs.read(HERE, TAUGHT))),
+        ("assignments.txt", "\n".join(rows)),
+    ):
+        if not (folder / name).exists() or (folder / name).read_text("utf-8") != text:
+            (folder / name).write_text(text, "utf-8")
+
+
 write_reference(HERE / "reference")
 write_map(HERE / "reference" / "map.txt")
+write_teaching(HERE / "reference")
 
 html_theme = "sphinx_book_theme"
 html_theme_options = {"use_download_button": True, "use_fullscreen_button": False, "show_navbar_depth": 1}
+# One address, `Repository` in pyproject.toml, makes edit links and launch buttons; without it there are none.
+PYPROJECT = HERE.parent / "pyproject.toml"
+URLS = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"].get("urls", {}) if PYPROJECT.exists() else {}
+if "Repository" in URLS:
+    # Not Colab: chapters as they are stored have no cell that installs the book there; `make course` adds one.
+    hosts = {"binderhub_url": "https://mybinder.org"}
+    hosts |= {"jupyterhub_url": URLS["JupyterHub"]} if "JupyterHub" in URLS else {}
+    html_theme_options |= {
+        "repository_url": URLS["Repository"],
+        "repository_branch": "main",
+        "path_to_docs": "book",
+    }
+    html_theme_options |= {
+        "use_edit_page_button": True,
+        "use_repository_button": True,
+        "launch_buttons": hosts,
+    }
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
 html_context = {"default_mode": "auto"}  # light or dark, as the reader has it
@@ -147,5 +188,11 @@ assign_section_numbers = TocTreeCollector.assign_section_numbers
 TocTreeCollector.assign_section_numbers = number_by_file
 
 
+def keep_links(_app: Sphinx, _docname: str, source: list[str]) -> None:
+    """A chapter that is not taught, or not there, is linked on the public site or named only."""
+    source[0] = taught.without_absent(source[0], lambda name: TAUGHT.linked(name, HERE), TAUGHT.site)
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("source-read", keep_links)
     app.connect("autodoc-process-docstring", read_plainly)

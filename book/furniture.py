@@ -10,9 +10,10 @@ import io
 import itertools
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
@@ -22,11 +23,12 @@ from mdit_py_plugins.colon_fence import colon_fence_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from mdit_py_plugins.front_matter import front_matter_plugin
 
+from book import taught
 from book.offline import loads_of_page
 from book.quotes import check_quotes
+from book.taught import ENGLISH
 
-ENDING = ["What this does not explain", "Summary", "Exercises", "References"]
-CARD_TIME = re.compile(r"\*\*Quick runtime\.\*\*\s+(\d+(?:\.\d+)?) s on two cores")
+Labels = Mapping[str, Any]  # words of cards and headings, see `book.taught`
 SLOWEST = 60.0  # seconds that a chapter may take at quick scale
 LONGEST_CELL = 20  # lines of code, not counting comments, docstrings and blank lines
 LARGEST_NOTEBOOK = 1_500_000  # bytes
@@ -35,21 +37,22 @@ STARS = re.compile(r"★{1,3} \S")
 TAGS = {"nbval-check-output", "nbval-skip", "skip-execution", "raises-exception"}
 
 
-def card_seconds(text: str) -> float | None:
+def card_seconds(text: str, labels: Labels = ENGLISH) -> float | None:
     """The quick runtime that a chapter's card promises, or None where the card has none."""
-    found = CARD_TIME.search(text)
+    runtime, seconds = re.escape(labels["runtime"]), re.escape(labels["seconds"])
+    found = re.search(rf"\*\*{runtime}\*\*\s+(\d+(?:\.\d+)?) {seconds}", text)
     return float(found[1]) if found else None
 
 
 def problems(text: Path, notebook: Path, bibliography: Path) -> list[str]:
     """Everything that a chapter's furniture lacks, one sentence each; an empty list means it is in order."""
     source, chapter = text.read_text("utf-8"), jupytext.read(text, fmt="md:myst")
-    parts = list(walk(source))
+    parts, labels = list(walk(source)), taught.load(text.parent).labels
     keys = set(re.findall(r"^@\w+\{\s*([^,\s]+)\s*,", bibliography.read_text("utf-8"), flags=re.M))
     found = [
         *check_header(chapter),
-        *check_headings(parts),
-        *check_card(parts),
+        *check_headings(parts, labels),
+        *check_card(parts, labels),
         *check_equations(parts),
         *check_exercises(parts),
         *check_citations(source, parts, keys),
@@ -119,30 +122,31 @@ def check_header(chapter: nbformat.NotebookNode) -> Iterator[str]:
         yield "the header must name the kernel `python3`."
 
 
-def check_headings(parts: list[Part]) -> Iterator[str]:
+def check_headings(parts: list[Part], labels: Labels) -> Iterator[str]:
     headings = [part for part in parts if part.kind == "heading"]
     if not parts or parts[0].kind != "heading" or parts[0].name != "h1":
         yield "a chapter starts with its title, `# ...`."
     if sum(part.name == "h1" for part in headings) != 1:
         yield "a chapter has one title, `# ...`; its sections are `## ...`."
     sections = [part.argument for part in headings if part.name == "h2"]
-    if sections[-len(ENDING) :] != ENDING or len(sections) == len(ENDING):
-        yield f"after the main matter come the sections {', '.join(ENDING)}; these came: {', '.join(sections)}."
+    ending = labels["ending"]
+    if sections[-len(ending) :] != ending or len(sections) == len(ending):
+        yield f"after the main matter come the sections {', '.join(ending)}; these came: {', '.join(sections)}."
 
 
-def check_card(parts: list[Part]) -> Iterator[str]:
+def check_card(parts: list[Part], labels: Labels) -> Iterator[str]:
     directives = [part for part in parts if part.kind == "directive"]
     card = directives[0] if directives else None
     if card is None or card.name != "card" or card.option("class-card") != "chapter-card":
         yield "below the title comes a `:::{card}` with `:class-card: chapter-card`."
         return
-    entries = ["**Objectives.**", "**Prerequisites.**", "**Quick runtime.**"]
+    entries = [f"**{labels[key]}**" for key in ("objectives", "prerequisites", "runtime")]
     places = [card.content.find(entry) for entry in entries]
     if -1 in places or places != sorted(places):
         yield f"the card holds {', '.join(entries)}, in this order."
-    seconds = card_seconds(card.content)
+    seconds = card_seconds(card.content, labels)
     if seconds is None:
-        yield "the card gives the measured time as `**Quick runtime.** 38 s on two cores`."
+        yield f"the card gives the measured time as `**{labels['runtime']}** 38 {labels['seconds']}`."
     elif seconds > SLOWEST:
         yield f"the card promises {seconds:g} s; a chapter may take {SLOWEST:g} s at quick scale."
 

@@ -24,7 +24,7 @@ const latentsOf = (name, n, zDim) => new Stream(0, name).normals(new Float64Arra
 export class Crew {
   /** `post` sends a message to the page; `later` calls a function soon, after waiting messages. */
   constructor(post, later) {
-    Object.assign(this, { post, later, runs: [], playing: false, pace: Infinity, waiting: false });
+    Object.assign(this, { post, later, runs: [], turn: 0, playing: false, pace: Infinity, waiting: false });
   }
 
   receive(message) {
@@ -36,12 +36,12 @@ export class Crew {
     forgetNumbers();
     const tapes = new Tapes();
     this.runs = seeds.map((seed) => new Trainer(settings, seed, undefined, tapes));
-    Object.assign(this, { id, settings, playing: false, seconds: 0, stepped: 0 });
+    Object.assign(this, { id, settings, playing: false, turn: 0, stepped: 0 });
     this.judge = judgesLatents(settings.zDim);
     this.latents = latentsOf("shown", SHOWN, settings.zDim);
     this.traceLatents = latentsOf("traces", TRACES, settings.zDim);
     this.show({ shown });
-    this.readAll();
+    this.read(this.runs);
   }
 
   /** Which seed is looked at; it may be another worker's. */
@@ -56,8 +56,10 @@ export class Crew {
     this.soon();
   }
 
+  /** Stops once all seeds have made the same number of steps. */
   pause() {
     this.playing = false;
+    while (this.turn > 0) this.next();
   }
 
   soon() {
@@ -69,27 +71,32 @@ export class Crew {
     });
   }
 
-  /** Steps for a few milliseconds, all seeds in turn, then lets messages in. */
+  /** Steps for a few milliseconds, then lets messages in. */
   work() {
-    const begun = performance.now();
-    while (this.playing && performance.now() - begun < 8 && this.stepsSince < (this.pace * (begun - this.since)) / 1000 + 1) {
-      for (const run of this.runs) run.step();
-      this.stepsSince += 1;
-      this.stepped += 1;
-      this.after();
-    }
-    this.seconds += (performance.now() - begun) / 1000;
+    const begun = performance.now(), allowed = (this.pace * (begun - this.since)) / 1000 + 1;
+    while (this.playing && performance.now() - begun < 6 && this.stepsSince < allowed) this.next();
     if (this.playing) this.soon();
   }
 
-  after() {
-    const { steps } = this.runs[0];
-    if (this.shown && steps % TRACE_EVERY === 0) this.trace();
-    if (steps % EVERY === 0) this.readAll();
+  /** One step of the seed whose turn it is. */
+  next() {
+    const run = this.runs[this.turn];
+    run.step();
+    this.after(run);
+    this.turn = (this.turn + 1) % this.runs.length;
+    if (this.turn === 0) {
+      this.stepsSince += 1;
+      this.stepped += 1;
+    }
   }
 
-  readAll() {
-    this.post({ type: "readings", id: this.id, rows: this.runs.map((run) => ({ seed: run.seed, ...read(run, this.judge) })) });
+  after(run) {
+    if (run === this.shown && run.steps % TRACE_EVERY === 0) this.trace();
+    if (run.steps % EVERY === 0) this.read([run]);
+  }
+
+  read(runs) {
+    this.post({ type: "readings", id: this.id, rows: runs.map((run) => ({ seed: run.seed, ...read(run, this.judge) })) });
   }
 
   /** Where a few fixed z went in the last steps of the seed that is looked at. */
@@ -101,8 +108,10 @@ export class Crew {
   /** One update of a single player in all seeds, and what it did to the one that is looked at. */
   single({ player }) {
     const before = this.shown && this.measure();
-    for (const run of this.runs) run[player === "d" ? "dStep" : "gStep"]();
-    if (player === "g") this.after();
+    for (const run of this.runs) {
+      run[player === "d" ? "dStep" : "gStep"]();
+      if (player === "g") this.after(run);
+    }
     if (!this.shown) return;
     const after = this.measure();
     const moved = mean(after.points.map((x, i) => Math.abs(x - before.points[i])));

@@ -98,8 +98,15 @@ function setPlaying(playing) {
   find("play").textContent = playing ? "Pause" : "Play";
   for (const id of ["d-step", "g-step"]) find(id).disabled = playing;
   tellAll(playing ? { type: "play", pace: Number(find("pace").value) } : { type: "pause" });
+  if (!playing) find("rates").textContent = "";
   rates.reset();
   state.dirty = true;
+}
+
+function toggle() {
+  setPlaying(!state.playing);
+  if (state.playing) say("Training.");
+  else sayState(true);
 }
 
 function single(player) {
@@ -112,8 +119,15 @@ function show(seed) {
   state.seen = null;
   state.bestAt = 0;
   tellAll({ type: "show", shown: seed });
+  nameShown();
   state.dirty = true;
   sayState(true);
+}
+
+/** Says which seed is shown, under the picture and on its button. */
+function nameShown() {
+  for (const name of document.querySelectorAll(".shown-seed")) name.textContent = `seed ${state.shown}`;
+  for (const seed of state.readings.keys()) find(`seed-${seed}`).setAttribute("aria-pressed", seed === state.shown);
 }
 
 /** Steps and pictures a second, over the last seconds. */
@@ -206,7 +220,6 @@ function makeMultiples() {
 function drawMultiple(seed) {
   const button = find(`seed-${seed}`), [canvas, label, sign] = button.children, rows = state.readings.get(seed), { colours, mixture } = state;
   const modes = mixture.centres.length, row = rows[rows.length - 1];
-  button.setAttribute("aria-pressed", seed === state.shown);
   label.textContent = `seed ${seed}: ${row ? `${row.covered}/${modes}` : ""}`;
   sign.textContent = signs().filter((name) => shows(name, rows, modes)).join(", ");
   const { pen, width: size } = penOf(canvas);
@@ -289,7 +302,7 @@ function showSettings() {
   find("measured").textContent = chosen ? measuredText(preset) : "";
   find("repair").hidden = !chosen;
   if (chosen) find("repair").textContent = repaired ? "Undo the change" : `Change one thing: ${chosen.repair.text}`;
-  for (const name of document.querySelectorAll(".shown-seed")) name.textContent = `seed ${state.shown}`;
+  nameShown();
   find("drawing-tools").hidden = settings.data !== "drawing";
   find("plane").classList.toggle("drawing", settings.data === "drawing");
   find("plane").tabIndex = settings.data === "drawing" ? 0 : -1;
@@ -300,6 +313,7 @@ function showSettings() {
 function choose(preset, repaired) {
   const { changes = {}, repair } = PRESETS[preset] ?? {};
   Object.assign(state, { preset, repaired, settings: changed(changed(DEFAULTS, changes), repaired ? repair.changes : {}) });
+  if (preset && !repaired) state.shown = PRESETS[preset].shown;
   restart();
   if (preset) say(`${PRESETS[preset].title}${repaired ? `, with one change: ${repair.text}` : ""}. ${state.playing ? "Training begins anew." : "Press Play."}`);
 }
@@ -347,7 +361,7 @@ function listen() {
   const on = (id, event, act) => find(id).addEventListener(event, act);
   on("preset", "change", () => choose(find("preset").value, false));
   on("repair", "click", () => choose(state.preset, !state.repaired));
-  on("play", "click", () => setPlaying(!state.playing));
+  on("play", "click", toggle);
   on("d-step", "click", () => single("d"));
   on("g-step", "click", () => single("g"));
   on("restart", "click", restart);
@@ -385,7 +399,7 @@ function listen() {
     const onButton = event.target.closest("button"), key = event.key.toLowerCase();
     if (key === " " && !onButton) {
       event.preventDefault();
-      setPlaying(!state.playing);
+      toggle();
     } else if (key === "d" || key === "g") single(key);
     else if (key === "r") restart();
     else if (/^[1-8]$/.test(key) && Number(key) <= state.settings.seeds) show(state.settings.seed + Number(key) - 1);

@@ -18,6 +18,8 @@ COMMANDS = {
     "plot": ("plot", "draw the learning curves of runs"),
     "recipes": ("recipes", "list the recipes, or show one"),
     "classifier": ("classifier", "train the classifier that evaluation uses"),
+    "classify": ("classify", "train a classifier on generated images"),
+    "sequence": ("sequence", "train GANs that complete each other"),
     "pack": ("pack", "decode pictures once, for training at the speed of memory"),
     "verify": ("pack", "read a whole pack and compare its checksums"),
     "import-biggan": ("import_biggan", "read a checkpoint of BigGAN-PyTorch"),
@@ -42,6 +44,8 @@ examples:
       print a table, write runs/a/evaluation.json
   gankit evaluate runs/a --curve
       the same of every checkpoint that train --keep-every kept
+  gankit classify --from runs/c --filter
+      how well a classifier of its images does on real ones (a conditional run)
   gankit plot runs/a runs/b
       draw what both logged, runs/a/curves.png
   gankit evaluate runs/a -n 50000 --features inception --metrics fd is

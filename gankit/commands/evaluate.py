@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import functools
 import json
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -285,7 +284,7 @@ def _curve(
         rows = dict(sorted(rows.items()))
         if processes.rank() == 0:
             said = ", ".join(f"{name} {score}" for name, score in rows[step].scores.items())
-            print(f"step {step:,}: {said}", file=sys.stderr, flush=True)
+            print(f"step {step:,}: {said}", flush=True)
             write_json(target, about | _columns(rows))
     return rows
 

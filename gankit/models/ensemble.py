@@ -116,8 +116,8 @@ def pair(
 
 
 def lead_shape(net: nn.Module) -> tuple[int, ...]:
-    """(S,) for an ensemble and () for a plain network: what stands before the samples' dimension."""
-    return (net.replicas,) if isinstance(net, Ensemble) else ()
+    """(S,) for an ensemble (or a union of some) and () for a plain network: what stands before the samples."""
+    return (net.replicas,) if hasattr(net, "replicas") else ()
 
 
 def layers_of(net: nn.Module) -> Iterator[nn.Module]:

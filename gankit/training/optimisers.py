@@ -65,7 +65,10 @@ class Adam:
     def build(self, params: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
         values = (self.lr, self.beta1, self.beta2)
         if all(isinstance(value, int | float) for value in values):
-            return torch.optim.Adam(params, self.lr, (self.beta1, self.beta2), self.eps, fused=True)
+            # PyTorch refuses betas of two types, and 0 is whole.
+            return torch.optim.Adam(
+                params, self.lr, (float(self.beta1), float(self.beta2)), self.eps, fused=True
+            )
         return ReplicaAdam(params, *values, eps=self.eps)
 
 

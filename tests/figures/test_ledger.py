@@ -305,12 +305,13 @@ def test_the_tables_of_the_leakyema_paper_are_all_there() -> None:
 
 def test_the_tables_of_the_other_papers_are_all_there() -> None:
     cells = {
+        # 55 cells, and 38 comparisons between them that were run on digits, one of them of section 4.1.
         "incremental": {
-            "table 1": 13,
-            "table 2": 8,
-            "table 3": 14,
-            "table 4": 10,
-            "table in appendix A.2": 10,
+            "table 1": 13 + 11,
+            "table 2": 8 + 4,
+            "table 3": 14 + 10,
+            "table 4": 10 + 8,
+            "table in appendix A.2": 10 + 4,
         },
         "lecture": {
             "projection table": 8,

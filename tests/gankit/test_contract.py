@@ -218,6 +218,13 @@ def test_adam_is_corrected_as_the_authors_do() -> None:
     assert gk.Adam((1.0, 2.0)).lazy(1).lr == (0.5, 1.0)
 
 
+def test_a_whole_number_is_a_beta() -> None:
+    assert gk.Adam(1e-3, 0, 0.99).build([nn.Parameter(torch.zeros(2))]).param_groups[0]["betas"] == (
+        0.0,
+        0.99,
+    )
+
+
 # --- What D and G may be ---------------------------------------------------------------------------------------------
 
 

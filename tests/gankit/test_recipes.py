@@ -251,9 +251,11 @@ CHANGES = {
     "g_optimizer.decay": 0.5, "d_optimizer.lr": 0.5, "d_optimizer.beta1": 0.25, "d_optimizer.beta2": 0.25,
     "d_optimizer.eps": 0.5, "d_optimizer.momentum": 0.5, "d_optimizer.decay": 0.5, "ema.decay": 0.5,
     "ema.half_life": 50.0, "ema.start": 3, "leak": None, "leak.beta": 0.25, "leak.start": 3, "leak.source": "generator",
-    "leak.precision": "bfloat16", "d_terms.r1.gamma": 2.0, "d_terms.wgan_gp.weight": 2.0, "d_terms.dragan.weight": 2.0,
+    "leak.precision": "bfloat16", "d_terms.r1.gamma": 2.0, "d_terms.r2.gamma": 2.0,
+    "d_terms.wgan_gp.weight": 2.0, "d_terms.dragan.weight": 2.0,
     "d_terms.dragan.spread": 0.25, "g_terms.orthogonal.weight": 2.0, "projections.clip_weights.limit": 0.5,
-    "d_terms.r1.every": 2, "d_terms.wgan_gp.every": 2, "d_terms.dragan.every": 2, "g_terms.orthogonal.every": 2,
+    "d_terms.r1.every": 2, "d_terms.r2.every": 2,
+    "d_terms.wgan_gp.every": 2, "d_terms.dragan.every": 2, "g_terms.orthogonal.every": 2,
 }  # fmt: skip
 """Every field that reaches a trainer, and another value than the recipe's."""
 NEEDS = {
@@ -327,6 +329,7 @@ def test_every_field_reaches_the_trainer(tmp_path, monkeypatch):
         "d_depth": 4,
         "leak_beta": 0.5,
         "r1": 1.0,
+        "d_terms.r2.gamma": 1.0,
         "wgan_gp": 1.0,
         "dragan": 1.0,
         "orthogonal": 1.0,
@@ -548,7 +551,7 @@ def test_a_lazy_term_goes_by_its_own_name():
         ({"learning_rate": 1}, "a recipe has no 'learning_rate'"),
         ({"lrr": 1}, "a recipe has no 'lrr'; did you mean lr"),
         ({"network.width": 1}, "did you mean networks.width"),
-        ({"d_terms.r2.gamma": 1}, "did you mean d_terms.r1.gamma"),
+        ({"d_terms.r3.gamma": 1}, "did you mean d_terms.r2.gamma or d_terms.r1.gamma"),
         ({"leak_start": 3}, "leak is none, and a new one needs leak.beta"),
         ({"optimizer": "sgd", "beta1": 0.5}, "sgd has no beta1, it has lr, momentum"),
         ({"d_terms": R1(1.0)}, r"d_terms must be a tuple of records, got R1\(gamma=1.0\)"),

@@ -1,0 +1,1 @@
+"""Figures and tables of "Boosting generative networks for incremental learning"."""
