@@ -8,19 +8,28 @@
 >>> gk.plotting.grid(run.teacher.sample(64))
 """
 
-from gankit import classifiers, data, metrics, models, plotting, processes, study
-from gankit import classifiers as classifier
-from gankit.game import leak, penalties
-from gankit.game.leak import Leak
-from gankit.game.losses import Loss, losses
-from gankit.models import sampling
-from gankit.models.ensemble import Ensemble, pair
-from gankit.scale import scale
-from gankit.streams import Streams
-from gankit.training import Diverged, Trainer, checkpoints
-from gankit.training.average import EMA
-from gankit.training.optimisers import SGD, Adam, RMSProp
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+from gankit.scale import scale  # at once: loading the module would put itself in the function's place
 from gankit.version import __version__
+
+if TYPE_CHECKING:
+    from gankit import classifiers, data, metrics, models, plotting, processes, study
+    from gankit import classifiers as classifier
+    from gankit.game import leak, penalties
+    from gankit.game.leak import Leak
+    from gankit.game.losses import Loss, losses
+    from gankit.models import sampling
+    from gankit.models.ensemble import Ensemble, pair
+    from gankit.recipes import load
+    from gankit.streams import Streams
+    from gankit.training import Diverged, Trainer, checkpoints
+    from gankit.training.average import EMA
+    from gankit.training.optimisers import SGD, Adam, RMSProp
 
 __all__ = [
     "EMA",
@@ -39,6 +48,7 @@ __all__ = [
     "classifiers",
     "data",
     "leak",
+    "load",
     "losses",
     "metrics",
     "models",
@@ -50,3 +60,40 @@ __all__ = [
     "scale",
     "study",
 ]
+
+_ELSEWHERE = {
+    "classifier": "classifiers",
+    "leak": "game.leak",
+    "penalties": "game.penalties",
+    "sampling": "models.sampling",
+    "checkpoints": "training.checkpoints",
+}
+"""Modules that go by another name here."""
+_WITHIN = {
+    "game.leak": ("Leak",),
+    "game.losses": ("Loss", "losses"),
+    "models.ensemble": ("Ensemble", "pair"),
+    "recipes": ("load",),
+    "streams": ("Streams",),
+    "training": ("Diverged", "Trainer"),
+    "training.average": ("EMA",),
+    "training.optimisers": ("SGD", "Adam", "RMSProp"),
+}
+"""Module -> what is taken from it."""
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is asked for, when it is: PyTorch takes seconds, and `gankit --version` does not need it."""
+    found = next((module for module, names in _WITHIN.items() if name in names), None)
+    if found is not None:
+        value = getattr(importlib.import_module(f"gankit.{found}"), name)
+    elif not name.startswith("_") and (name in _ELSEWHERE or importlib.util.find_spec(f"gankit.{name}")):
+        value = importlib.import_module(f"gankit.{_ELSEWHERE.get(name, name)}")
+    else:
+        raise AttributeError(f"module 'gankit' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

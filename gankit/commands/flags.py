@@ -6,13 +6,13 @@ import argparse
 import difflib
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from gankit.recipes import Recipe
-from gankit.recipes import recipe as recipes
-from gankit.recipes.records import PLACES, Field
+if TYPE_CHECKING:
+    from gankit.recipes import Recipe
+    from gankit.recipes.records import Field
 
 Commands = argparse._SubParsersAction
 """What `add_subparsers` returns, to which each command adds itself."""
@@ -33,21 +33,30 @@ class Formatter(argparse.HelpFormatter):
 class Parser(argparse.ArgumentParser):
     """A parser that says in one line what is wrong; argparse would print every flag first."""
 
-    flags: tuple[str, ...] = ()
-    """Flags of all commands, to guess what a misspelt one means."""
+    commands: Mapping[str, argparse.ArgumentParser] = {}
+    """Parsers of the commands, where there are any."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"formatter_class": Formatter} | settings)
 
+    def of(self, command: str | None) -> argparse.ArgumentParser:
+        """The parser of a command, or this one."""
+        return self.commands.get(command, self)
+
     def error(self, message: str) -> NoReturn:
+        flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
         unknown = message.partition("unrecognized arguments: ")[2].split()
-        near = [
-            flag
-            for word in unknown
-            for flag in difflib.get_close_matches(word.partition("=")[0], self.flags, n=1)
-        ]
+        near = [flag for word in unknown for flag in _near(word.partition("=")[0], flags)]
         hint = f"did you mean {' '.join(near)}?" if near else f"`{self.prog} --help` lists what there is"
         self.exit(2, f"{self.prog}: error: {message}; {hint}\n")
+
+
+def _near(word: str, flags: Sequence[str]) -> list[str]:
+    """The flag that may be meant: one that ends so, as --sample-seed does of --seed, or is spelt alike."""
+    if not word.startswith("--"):
+        return []
+    longer = [flag for flag in flags if flag.endswith(word[1:])]
+    return (longer or difflib.get_close_matches(word, flags, n=1))[:1]
 
 
 def positive(text: str) -> int:
@@ -108,10 +117,13 @@ def reading() -> Parser:
 
 def add_fields(command: argparse.ArgumentParser) -> None:
     """A flag for each field of a recipe, under all its names, in groups by the record that it belongs to."""
+    from gankit.recipes.recipe import ALIASES
+    from gankit.recipes.records import PLACES
+
     groups: dict[str, argparse._ArgumentGroup] = {}
     for field in fields():
         title = field.name.partition(".")[0]
-        if field.name in recipes.ALIASES:
+        if field.name in ALIASES:
             title = "both optimisers"
         elif title not in PLACES:
             title = "the run"
@@ -128,8 +140,10 @@ def add_fields(command: argparse.ArgumentParser) -> None:
 
 def show_values(command: argparse.ArgumentParser, recipe: Recipe) -> None:
     """Put a recipe's values behind the help of its flags."""
+    from gankit.recipes.recipe import value
+
     for field in fields():
-        command._option_string_actions[_flag(field.name)].help += f" ({recipes.value(recipe, field.name)})"
+        command._option_string_actions[_flag(field.name)].help += f" ({value(recipe, field.name)})"
 
 
 def given(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -137,6 +151,34 @@ def given(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         field.name: getattr(arguments, field.name) for field in fields() if hasattr(arguments, field.name)
     }
+
+
+def changed(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
+    """The recipe with what flags set.
+
+    Raises:
+        ValueError: a value that is refused, naming its flag.
+    """
+    changes = given(arguments)
+    try:
+        return recipe.changed(changes)
+    except ValueError as error:
+        message = str(error)
+        named = lambda field: message.startswith(field.name.rpartition(".")[2])  # noqa: E731
+        for field in sorted(fields(), key=named, reverse=True):
+            rest = {name: value for name, value in changes.items() if name != field.name}
+            if field.name in changes and _refusal(recipe, rest) != message:
+                raise ValueError(f"{_flag(field.names[0])}: {message}") from error
+        raise
+
+
+def _refusal(recipe: Recipe, changes: Mapping[str, Any]) -> str | None:
+    """Why a recipe refuses these changes, or None if it does not."""
+    try:
+        recipe.changed(changes)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def read(words: Sequence[str]) -> dict[str, Any]:
@@ -148,7 +190,9 @@ def read(words: Sequence[str]) -> dict[str, Any]:
 
 def fields() -> list[Field]:
     """The fields of a recipe that have a flag."""
-    return [f for f in recipes.fields() if f.read is not None and f.name not in ("name", "about", "paper")]
+    from gankit.recipes import recipe
+
+    return [f for f in recipe.fields() if f.read is not None and f.name not in ("name", "about", "paper")]
 
 
 def _flag(name: str) -> str:

@@ -58,7 +58,8 @@ def import_biggan(arguments: argparse.Namespace) -> None:
         D: nn.Module = biggan_weights.load_discriminator(critic)
     else:
         _, D = recipe.networks(teacher.shape, 0, teacher.n_classes)
-    run = recipe.trainer(G, D, blank_pictures(teacher.shape, teacher.n_classes), device="cpu")
+    blank = blank_pictures(teacher.shape, tuple(map(str, range(teacher.n_classes))))
+    run = recipe.trainer(G, D, blank, device="cpu")
     _check_layers(run.teacher.net, recipe, teacher)
     run.teacher.net.load_state_dict(teacher.state_dict())
     run.steps = arguments.step or (PUBLIC if recipe.size == 128 else recipe.steps)

@@ -1,43 +1,93 @@
-"""`gankit sample`: a grid of samples as a PNG."""
+"""`gankit sample`: samples as one grid, as an array, or as a picture each."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import io
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from gankit import plotting
 from gankit.commands import flags, runs
 from gankit.files import replacing
+from gankit.metrics.features import to_uint8
+from gankit.models.sampling import Sampler
+from gankit.recipes.saved import label_numbers
 from gankit.training import Trainer
+
+BATCH = 500
+"""Samples made at a time."""
+
+
+ABOUT = """\
+Write samples of a run; its training pictures need not be here. --to says what is written:
+
+  NAME.png  a grid of all samples
+  NAME.npz  arrays `images` (uint8 [N, H, W, C]), `labels` and `classes`
+  NAME.zip  a PNG of each sample
+  NAME      a folder of them
+
+The PNGs of a run with classes lie in a folder for each class, as `gankit pack` and `--data` read them.
+"""
 
 
 def add(commands: flags.Commands) -> None:
     """The flags of `sample`."""
     command = commands.add_parser(
-        "sample", parents=[flags.common(), flags.reading()], help="write a grid of samples"
+        "sample",
+        parents=[flags.common(), flags.reading()],
+        help="write samples: a grid, an array or a PNG each",
+        description=ABOUT,
     )
     command.add_argument(
-        "-n", type=flags.positive, help="number of samples (default: 64 images or 2,000 points)"
+        "-n", "--n", type=flags.positive, help="number of samples (default: 64 images or 2,000 points)"
     )
-    command.add_argument("--to", type=Path, help="the PNG to write (default: FOLDER/samples.png)")
+    command.add_argument(
+        "--labels",
+        metavar="CLASS,...",
+        help="classes, by name or number, that take turns (default: all at random)",
+    )
+    command.add_argument("--to", type=Path, help="what to write, see above (default: FOLDER/samples.png)")
     command.set_defaults(run=sample)
 
 
 def sample(arguments: argparse.Namespace) -> None:
-    """Write a grid of samples as a PNG."""
+    """Write samples: as one grid, as an array, or as a PNG each."""
     run = runs.opened(arguments, needs_data=False)
     target = arguments.to or arguments.folder / "samples.png"
-    if target.suffix.lower() != ".png":
-        raise ValueError(f"--to must name a .png file, got {target}")
     are_points = len(run.data.shape) == 1
+    kinds = (".png",) if are_points else (".png", ".npz", ".zip", "")
+    if target.suffix.lower() not in kinds:
+        allowed = "a .png file" if are_points else "a .png, .npz or .zip file, or a folder"
+        raise ValueError(f"--to must name {allowed}, got {target}")
     n = arguments.n or (2_000 if are_points else 64)
-    samples = runs.sampler(run, arguments)(n)
-    if are_points:
+    sampler = runs.sampler(run, arguments)
+    if arguments.labels is not None:
+        names = label_numbers(arguments.labels.split(","), n, run.data.classes, run.G)
+        sampler = dataclasses.replace(sampler, labels=names)
+    if target.suffix.lower() == ".png":
+        _write_grid(sampler(n), run, target)
+    elif run.lead:
+        raise ValueError(
+            f"a run of {len(run.seeds)} seeds side by side is drawn as a grid: give a .png as --to"
+        )
+    else:
+        write_each(sampler, n, run.data.classes, target, progress=not arguments.quiet)
+    print(f"{target}: {n:,} samples of {runs.network_in_words(run, arguments)}")
+
+
+def _write_grid(samples: torch.Tensor, run: Trainer, target: Path) -> None:
+    if len(run.data.shape) == 1:
         picture = _scatter(samples, run)
     else:
         rows = samples if run.lead else samples[None]
@@ -47,7 +97,61 @@ def sample(arguments: argparse.Namespace) -> None:
         picture = picture.repeat(zoom, 0).repeat(zoom, 1)
     with replacing(target) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
-    print(f"{target}: {n} samples of {runs.network_in_words(run, arguments)}")
+
+
+def write_each(
+    sampler: Sampler, n: int, classes: Sequence[str], target: Path, *, progress: bool = True
+) -> None:
+    """Write n pictures as a .npz file, as a .zip file of PNGs, or into a new folder; whole or not at all.
+
+    Raises:
+        ValueError: the folder exists and is not empty.
+    """
+    batches = tqdm(sampler.batches(n, BATCH), total=-(-n // BATCH), unit="batch", disable=not progress)
+    pictures = (
+        (to_uint8(x).movedim(-3, -1).cpu().numpy(), None if y is None else y.tolist()) for x, y in batches
+    )
+    if target.suffix.lower() == ".npz":
+        parts, labels = zip(*pictures, strict=True)
+        arrays = {"images": np.concatenate(parts)}
+        if labels[0] is not None:
+            arrays |= {"labels": np.concatenate(labels), "classes": np.array(classes)}
+        with replacing(target) as temporary, open(temporary, "wb") as f:
+            np.savez(f, **arrays)
+    elif target.suffix.lower() == ".zip":
+        with replacing(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            for name, content in _pngs(pictures, classes):
+                archive.writestr(name, content)
+    else:
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise ValueError(f"--to must be a new or empty folder, and {target} is not")
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            for name, content in _pngs(pictures, classes):
+                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+                (temporary / name).write_bytes(content)
+            os.replace(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _pngs(
+    pictures: Iterable[tuple[np.ndarray, list[int] | None]], classes: Sequence[str]
+) -> Iterator[tuple[str, bytes]]:
+    """Name and content of a PNG of each picture; those of a class have its folder."""
+    number = 0
+    for images, labels in pictures:
+        for i, image in enumerate(images):
+            folder = "" if labels is None else f"{_file_name(classes[labels[i]])}/"
+            buffer = io.BytesIO()
+            Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, format="PNG")
+            yield f"{folder}{number:06d}.png", buffer.getvalue()
+            number += 1
+
+
+def _file_name(name: str) -> str:
+    """A class's name without what leads out of a folder."""
+    return re.sub(r"[/\\\0]|^\.+", "_", name)
 
 
 def _scatter(samples: torch.Tensor, run: Trainer) -> np.ndarray:

@@ -238,7 +238,9 @@ class _Job:
             f.write(packs.npy_header(np.uint8, (self.n, *source.shape)))
             f.truncate(self.offset + self.n * self.row)  # what was cut or never written reads as zeros
             for line in self.journal.read_text("utf-8").splitlines() if self.journal.exists() else ():
-                with contextlib.suppress(ValueError):  # the line a kill cut short
+                with contextlib.suppress(
+                    ValueError, TypeError, AttributeError, LookupError
+                ):  # one cut short, or no row
                     start, digest, skipped = json.loads(line)
                     skipped = {int(i): reason for i, reason in skipped.items()}
                     good = [i for i in self.block(start) if i not in skipped]

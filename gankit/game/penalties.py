@@ -86,8 +86,9 @@ class WganGP:
 class Dragan:
     """weight times the mean of (|gradient| - 1)^2 at real samples with noise on them.
 
-    The noise of each value is uniform in [0, spread s), where s is the standard deviation of all values of the
-    minibatch, as in the authors' programme; their text has Gaussian noise.
+    A sample's noise is alpha spread s u: u is uniform in [0, 1) for each value and alpha for each sample, and s is the
+    standard deviation of all values of the minibatch. This is the authors' programme, which takes a random point on the
+    line from a sample to its noisy copy; algorithm 1 of their text has Gaussian noise and no alpha.
 
     Attributes:
         weight: strength lambda, at least 0 (10 in the paper).
@@ -106,9 +107,11 @@ class Dragan:
 
     def __call__(self, play: Play) -> Tensor:
         real, lead = play.real, len(play.lead)
-        deviation = real.flatten(lead).std(-1)
+        each = (..., *[None] * (real.ndim - lead - 1))  # one number per sample, spread over its values
+        deviation = real.flatten(lead).std(-1, correction=0)
         noise = play.streams.uniform(*real.shape[lead:]).to(real)
-        near = real + self.spread * deviation.reshape(*play.lead, *[1] * (real.ndim - lead)) * noise
+        alpha = play.streams.uniform(play.n).to(real)
+        near = real + self.spread * (alpha * deviation[..., None])[each] * noise
         return self.weight * (slope(_score(play), near) - 1).square().mean(-1)
 
 

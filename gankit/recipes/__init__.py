@@ -3,6 +3,7 @@
 from gankit.recipes.opening import open_run
 from gankit.recipes.recipe import MODELS, Networks, Recipe, from_dict
 from gankit.recipes.records import register
+from gankit.recipes.saved import Saved, load
 from gankit.recipes.table import RecipeTable, UnknownRecipe, recipes
 
 __all__ = [
@@ -10,8 +11,10 @@ __all__ = [
     "Networks",
     "Recipe",
     "RecipeTable",
+    "Saved",
     "UnknownRecipe",
     "from_dict",
+    "load",
     "open_run",
     "recipes",
     "register",

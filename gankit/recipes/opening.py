@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -47,7 +48,7 @@ def open_run(
     recipe, seeds = stored_recipe(found)
     known = checkpoints.read(found)["data"]
     if data is None and not needs_data and len(known["shape"]) > 1:
-        data = blank_pictures(tuple(known["shape"]), len(known["classes"]))
+        data = blank_pictures(tuple(known["shape"]), known["classes"])
     run = recipe.build(seeds, root=root, device=device, data=data)
     return run.load(found, same_data=data is None and not is_imported(found))
 
@@ -83,7 +84,8 @@ def stored_recipe(checkpoint: Path) -> tuple[Recipe, tuple[int, ...]]:
         raise CheckpointError(
             f"{checkpoint} was written by a Trainer without a recipe, so its networks are not known"
         )
-    return from_dict(stored)
+    with checkpoints.loading(checkpoint, "recipe"):
+        return from_dict(stored)
 
 
 def check_same_run(checkpoint: Path, recipe: Recipe, seeds: tuple[int, ...]) -> None:
@@ -105,7 +107,7 @@ def check_same_run(checkpoint: Path, recipe: Recipe, seeds: tuple[int, ...]) -> 
         )
 
 
-def blank_pictures(shape: tuple[int, ...], n_classes: int) -> Dataset:
+def blank_pictures(shape: tuple[int, ...], classes: Sequence[str]) -> Dataset:
     """Black pictures, one of each class: a run needs data, also if no step is taken on them."""
-    images = torch.zeros(1, dtype=torch.uint8).expand(n_classes, *shape)
-    return Dataset(BLANK, images, torch.arange(n_classes), tuple(map(str, range(n_classes))))
+    images = torch.zeros(1, dtype=torch.uint8).expand(len(classes), *shape)
+    return Dataset(BLANK, images, torch.arange(len(classes)), tuple(classes))

@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,9 +21,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from gankit.data.named import SHAPES, sample_shape
+from gankit.files import write_json
 from gankit.game.losses import losses
 from gankit.game.play import Game, Play, d_gradient, g_gradient
 from gankit.recipes.recipe import Recipe
+from gankit.recipes.table import recipes
 
 GPU = "one NVIDIA A100"
 RATE = 40e12
@@ -45,6 +48,23 @@ class Cost:
     step: float
     total: float
     hours: float
+
+
+ESTIMATE = (
+    f"{GPU} at an assumed {RATE / 1e12:.0f} TFLOP/s, and at least {1000 * LAUNCH:g} ms per pass of a network"
+)
+COUNTS = Path(__file__).with_name("counts.json")
+"""`counts` of all recipes, which `gankit recipes` lists: `python -m gankit.recipes.operations` writes it anew."""
+
+
+def counts() -> dict[str, Any]:
+    """What all named recipes cost, and what the estimate of their time assumes, as plain values."""
+    rows = {
+        recipe.name: {"paper": recipe.paper, "data": recipe.data, "steps": recipe.steps}
+        | dataclasses.asdict(of_recipe(recipe))
+        for recipe in recipes.values()
+    }
+    return {"estimate": ESTIMATE, "recipes": rows}
 
 
 def of_recipe(recipe: Recipe) -> Cost:
@@ -132,3 +152,7 @@ class _Shapes:
 
     def batch(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.empty(*indices.shape, *self.shape), torch.empty(indices.shape, dtype=torch.int64)
+
+
+if __name__ == "__main__":
+    write_json(COUNTS, counts())

@@ -9,7 +9,7 @@ import pickle
 import platform
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,19 @@ BEST = "best.pt"
 """Name of the checkpoint of a run's best step (`Best`), which is kept beside the newest ones."""
 
 
-PARTS = frozenset(
-    ["step", "seconds", "seeds", "G", "D", "teacher", "g_opt", "d_opt", "streams", "global_streams"]
-) | {"states", "data", "history", "recipe", "versions"}
-"""What every checkpoint holds."""
+_MAPPINGS = ("G", "D", "teacher", "g_opt", "d_opt", "states", "versions")
+PARTS: dict[str, Callable[[Any], bool]] = {
+    "step": lambda x: isinstance(x, int) and x >= 0,
+    "seconds": lambda x: isinstance(x, int | float),
+    "seeds": lambda x: isinstance(x, list) and len(x) > 0 and all(isinstance(seed, int) for seed in x),
+    **dict.fromkeys(_MAPPINGS, lambda x: isinstance(x, dict)),
+    "streams": lambda x: isinstance(x, dict) and _are_tensors(x.get("states")),
+    "global_streams": lambda x: _are_tensors(x) and len(x) > 0,
+    "data": lambda x: isinstance(x, dict) and x.keys() >= {"name", "shape", "classes", "checksum"},
+    "history": lambda x: isinstance(rows := json.loads(x), list) and all(map(_is_row, rows)),
+    "recipe": lambda x: isinstance(json.loads(x), dict | None),
+}
+"""What every checkpoint holds, and what tells that it may be that."""
 
 
 def write(state: dict[str, Any], path: Path) -> None:
@@ -41,6 +50,8 @@ def write(state: dict[str, Any], path: Path) -> None:
             torch.save(state, temporary)
     except (OSError, RuntimeError) as error:  # PyTorch's own writer reports a full disk by the latter
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        if "unexpected pos" in str(error):
+            reason = "the disk took only a part of it; is it full?"
         kept = latest(path.parent)
         hint = f"; the earlier {kept.name} is kept" if kept else ""
         raise OSError(f"checkpoint {path} could not be written ({reason}){hint}") from error
@@ -60,7 +71,6 @@ def read(path: Path) -> dict[str, Any]:
                 raise zipfile.BadZipFile(f"wrong checksum of {member}")
         # Random states must stay on the CPU, and load_state_dict moves the rest by itself.
         state = torch.load(path, map_location="cpu", weights_only=True)
-        missing = PARTS - set(state)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds more than tensors and plain values and was not loaded"
@@ -82,9 +92,46 @@ def read(path: Path) -> dict[str, Any]:
             else ""
         )
         raise CheckpointError(f"checkpoint {path} is truncated or damaged{hint}") from error
-    if missing:
-        raise CheckpointError(f"{path} is no checkpoint of a run: it lacks {', '.join(sorted(missing))}")
+    if not isinstance(state, dict) or (missing := PARTS.keys() - state.keys()):
+        lacks = f": it lacks {', '.join(sorted(missing))}" if isinstance(state, dict) else ""
+        raise CheckpointError(f"{path} is no checkpoint of a run{lacks}")
+    for part, is_good in PARTS.items():
+        with loading(path, part):
+            if not is_good(state[part]):
+                raise ValueError(f"it is {str(state[part])[:60]!r}")
     return state
+
+
+@contextlib.contextmanager
+def loading(path: Path, part: str) -> Iterator[None]:
+    """What goes wrong in this block is the fault of a part of the checkpoint, and is told as that.
+
+    Raises:
+        CheckpointError: naming the checkpoint and the part.
+    """
+    try:
+        yield
+    except (CheckpointError, torch.OutOfMemoryError):
+        raise
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged, its {part!r} cannot be read: {error}") from error
+
+
+def _are_tensors(x: Any) -> bool:
+    return isinstance(x, list) and all(isinstance(one, torch.Tensor) for one in x)
+
+
+def _is_row(x: Any) -> bool:
+    return isinstance(x, dict) and isinstance(x.get("step"), int)
+
+
+def read_row(line: str) -> dict[str, Any] | None:
+    """A row of `log.jsonl`; None for a line that is none, as the last one of a killed run may be."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return row if _is_row(row) else None
 
 
 def check_architecture(state: Mapping[str, Any], nets: Mapping[str, nn.Module], path: Path) -> None:
@@ -224,9 +271,9 @@ class Log:
         rows = []
         if self.path.exists():
             for line in self.path.read_text().splitlines():
-                with contextlib.suppress(json.JSONDecodeError):  # the line a kill cut short
-                    if (row := json.loads(line))["step"] <= after:
-                        rows.append(row)
+                row = read_row(line)  # None for the line a kill cut short
+                if row is not None and row["step"] <= after:
+                    rows.append(row)
         with replacing(self.path) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
 

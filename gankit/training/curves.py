@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gankit.training.checkpoints import CheckpointError
+from gankit.training.checkpoints import CheckpointError, loading, read_row
 
 CURVE = "curve.json"
 """Where `gankit evaluate --curve` writes what it measured of the kept checkpoints."""
@@ -28,12 +28,13 @@ def read_curves(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     path = folder / "log.jsonl"
     if not path.is_file():
         raise CheckpointError(f"there is no log of a run at {path}")
-    rows = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise CheckpointError(f"line {number} of {path} is damaged: {line[:60]!r}") from error
+    lines = path.read_text().splitlines()
+    rows = [read_row(line) for line in lines]
+    if rows and rows[-1] is None:  # a run that was killed, or is writing it just now
+        rows.pop()
+    if None in rows:
+        line = rows.index(None)
+        raise CheckpointError(f"line {line + 1} of {path} is damaged: {lines[line][:60]!r}")
     names = dict.fromkeys(key for row in rows for key in row if key not in ("step", "seconds"))
     curves = {}
     for name in names:
@@ -42,8 +43,11 @@ def read_curves(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             values = np.array([row[name] for row in held], float).reshape(len(held), -1)
             curves[name] = np.array([row["step"] for row in held]), values
     if (path := folder / CURVE).is_file():
-        measured = json.loads(path.read_text())
-        steps = np.array(measured["steps"])
-        for name, values in measured["scores"].items():
-            curves[name] = steps, np.array(values, float).reshape(len(steps), -1)
+        with loading(path, "scores"):
+            measured = json.loads(path.read_text())
+            steps = np.array(measured["steps"])
+            for name, values in measured["scores"].items():
+                if len(values) != len(steps):
+                    raise ValueError(f"{name!r} has {len(values)} values for {len(steps)} steps")
+                curves[name] = steps, np.array(values, float).reshape(len(steps), -1)
     return curves

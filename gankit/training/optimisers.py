@@ -128,10 +128,16 @@ def descend(
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Continue with a stored state, whose tensors are laid out in memory like their parameters (see `descend`)."""
+    """Continue with a stored state, whose tensors are laid out in memory like their parameters (see `descend`).
+
+    Raises:
+        ValueError: the state is that of other parameters.
+    """
     optimizer.load_state_dict(state)
     for p, values in optimizer.state.items():
         for name, value in values.items():
+            if isinstance(value, Tensor) and value.ndim and value.shape != p.shape:
+                raise ValueError(f"{name} has shape {list(value.shape)}, and its parameter {list(p.shape)}")
             if isinstance(value, Tensor) and value.shape == p.shape and value.stride() != p.stride():
                 values[name] = torch.empty_like(p).copy_(value)
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -373,27 +373,51 @@ class Trainer:
             CheckpointError: if the file is missing or damaged, or was written by other networks or on other data.
         """
         state = checkpoints.read(Path(path))
-        checkpoints.check_architecture(state, {"G": self.G, "D": self.D}, Path(path))
+        with checkpoints.loading(Path(path), "G and D"):
+            checkpoints.check_architecture(state, {"G": self.G, "D": self.D}, Path(path))
         if same_data:
             checkpoints.check_data(state["data"], self._data_facts, Path(path))
         if tuple(state["seeds"]) != tuple(self.seeds):
             raise checkpoints.CheckpointError(
                 f"{path} was written with seeds {state['seeds']}, this run has {list(self.seeds)}"
             )
-        self.G.load_state_dict(state["G"])
-        self.D.load_state_dict(state["D"])
-        self.teacher.load_state_dict(state["teacher"])
-        load_optimizer(self.g_opt, state["g_opt"])
-        load_optimizer(self.d_opt, state["d_opt"])
-        self.streams.load_state_dict(state["streams"])
-        torch.set_rng_state(state["global_streams"][0])
-        for i, one in enumerate(state["global_streams"][1 : 1 + torch.cuda.device_count()]):
-            torch.cuda.set_rng_state(one, i)
-        self.states = {name: x.to(self.device) for name, x in state["states"].items()}
+        for part, read in {
+            "G": self.G.load_state_dict,
+            "D": self.D.load_state_dict,
+            "teacher": self.teacher.load_state_dict,
+            "g_opt": partial(load_optimizer, self.g_opt),
+            "d_opt": partial(load_optimizer, self.d_opt),
+            "streams": self.streams.load_state_dict,
+            "global_streams": _set_global_streams,
+            "states": self._set_states,
+        }.items():
+            with checkpoints.loading(Path(path), part):
+                read(state[part])
         self.folder = Path(path).resolve().parent
         self.steps, self.seconds = state["step"], state["seconds"]
         self.history = json.loads(state["history"])
         return self
+
+    def start_from(self, path: str | Path) -> Trainer:
+        """Begin with the networks and the average of another run, of any data, rates or cost: a warm start.
+
+        Optimisers, random streams and the number of steps stay as they are.
+
+        Raises:
+            CheckpointError: the file is missing or damaged, or of other networks.
+        """
+        state, nets = checkpoints.read(Path(path)), {"G": self.G, "D": self.D, "teacher": self.teacher}
+        for part, net in nets.items():
+            with checkpoints.loading(Path(path), part):
+                checkpoints.check_architecture(state, {part: net}, Path(path))
+        for part, net in nets.items():
+            net.load_state_dict(state[part])
+        return self
+
+    def _set_states(self, stored: States) -> None:
+        if stored.keys() != self.states.keys():
+            raise ValueError(f"it holds {sorted(stored)}, and the rules keep {sorted(self.states)}")
+        self.states = {name: x.to(self.device) for name, x in stored.items()}
 
 
 def _as_loss(loss: str | Loss | Sequence[str | Loss], lead: tuple[int, ...]) -> Loss:
@@ -463,6 +487,12 @@ def fill_buffers(net: nn.Module, values: dict[str, float]) -> None:
         key = name.replace("/", ".").rpartition(".")[2]
         if key in values:
             buffer.fill_(values[key])
+
+
+def _set_global_streams(stored: Sequence[Tensor]) -> None:
+    torch.set_rng_state(stored[0])
+    for i, one in enumerate(stored[1 : 1 + torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(one, i)
 
 
 def _gpu_random_states() -> list[Tensor]:

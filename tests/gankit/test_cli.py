@@ -25,16 +25,26 @@ from torch import Tensor
 import gankit as gk
 from gankit import classifiers, commands, plotting
 from gankit.classifiers.training import PICTURES
-from gankit.data import SkippedPictures
+from gankit.commands import evaluate as evaluating
 from gankit.metrics import evaluate, features
 from gankit.recipes import Recipe, from_dict, recipes, register
 from gankit.recipes import recipe as settings
 from gankit.training import checkpoints
 
 COMMANDS = (
-    "train", "sample", "evaluate", "plot", "recipes", "classifier", "classify", "sequence", "pack", "verify",
+    "train",
+    "sample",
+    "export",
+    "evaluate",
+    "plot",
+    "recipes",
+    "classifier",
+    "classify",
+    "sequence",
+    "pack",
+    "verify",
     "import-biggan",
-)  # fmt: skip
+)
 FLAGS = [field.name for field in commands.flags.fields()]
 SHORT_NAMES = (
     "data", "size", "model", "z_dim", "depth", "width", "y_dim", "d_depth", "loss", "steps", "batch_size", "n_dis",
@@ -230,8 +240,8 @@ def test_every_field_of_a_recipe_has_a_flag(trained):
         "leak": None, "leak.beta": 0.375, "leak.start": 9, "leak.source": "generator", "leak.precision": "bfloat16",
         "d_terms.r1.gamma": 1.5, "d_terms.wgan_gp.weight": 2.5, "d_terms.dragan.weight": 3.5,
         "d_terms.dragan.spread": 4.5, "g_terms.orthogonal.weight": 0.5, "projections.clip_weights.limit": 0.0625,
-        "d_terms.r1.every": 2, "d_terms.r2.gamma": 1.25, "d_terms.r2.every": 6,
-        "d_terms.wgan_gp.every": 3, "d_terms.dragan.every": 4, "g_terms.orthogonal.every": 5,
+        "d_terms.r1.every": 2, "d_terms.wgan_gp.every": 3, "d_terms.dragan.every": 4,
+        "d_terms.r2.gamma": 1.25, "d_terms.r2.every": 6, "g_terms.orthogonal.every": 5,
     } | {
         f"{player}_optimizer{field}": value for player in "gd" for field, value in {
             "": "sgd", ".lr": 0.375, ".beta1": 0.25, ".beta2": 0.375, ".eps": 0.5, ".momentum": 0.25, ".decay": 0.125,
@@ -241,8 +251,7 @@ def test_every_field_of_a_recipe_has_a_flag(trained):
     beside = {
         "networks.family": {"d_depth": None}, "networks.y_dim": {"model": "biggan", "depth": None, "d_depth": None},
         "ema.half_life": {"ema.decay": None}, "d_terms.dragan.spread": {"dragan": 1.0},
-        "d_terms.r1.every": {"r1": 1.0}, "d_terms.r2.every": {"d_terms.r2.gamma": 1.0},
-        "d_terms.wgan_gp.every": {"wgan_gp": 1.0},
+        "d_terms.r1.every": {"r1": 1.0}, "d_terms.r2.every": {"r2": 1.0}, "d_terms.wgan_gp.every": {"wgan_gp": 1.0},
         "d_terms.dragan.every": {"dragan": 1.0}, "g_terms.orthogonal.every": {"orthogonal": 1.0},
         **{f"{p}_optimizer.momentum": {f"{p}_optimizer": "sgd"} for p in "gd"},
         **{f"{p}_optimizer.decay": {f"{p}_optimizer": "rmsprop"} for p in "gd"},
@@ -311,6 +320,21 @@ def test_ctrl_c_says_how_to_go_on(gankit, tmp_path, monkeypatch):
     monkeypatch.setattr(gk.Trainer, "fit", interrupted)
     outcome = gankit("train", "ns-digits", "--out", tmp_path / "run", *SHORT)
     refused(outcome, "goes on from what is saved", status=130)
+
+
+def test_ctrl_c_while_pytorch_loads_is_one_line():
+    """`-X importtime` tells on stderr what is loaded, as soon as it is."""
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "gankit", "train", "ns-digits", "--out", os.devnull],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert any(" torch." in line for line in process.stderr)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=600)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith("gankit: stopped")
 
 
 def test_a_damaged_recipe_json_harms_nothing(gankit, done):
@@ -436,7 +460,7 @@ def test_points_are_scattered_one_panel_per_seed(gankit, tmp_path, seeds):
     gankit("train", "ns-ring", "--out", folder, *SHORT, "--seed", *seeds)
     outcome = gankit("sample", folder)
     assert outcome.status == 0
-    assert "2000 samples" in outcome.out
+    assert "2,000 samples" in outcome.out
     picture = np.asarray(Image.open(folder / "samples.png").convert("RGB")).astype(int)
     height, width, _ = picture.shape
     assert width / height == pytest.approx(len(seeds), rel=0.15)
@@ -571,7 +595,7 @@ def test_a_folder_of_pictures_is_measured_by_its_pixels(gankit, tmp_path, pictur
 
 def test_the_references_of_a_large_folder_are_a_random_choice(gankit, tmp_path, picture_folder, monkeypatch):
     """The first ones of a folder would be those of its first class."""
-    monkeypatch.setattr(commands.evaluate.spaces, "PIXEL_REFERENCES", 40)
+    monkeypatch.setattr(evaluating.spaces, "PIXEL_REFERENCES", 40)
     run = tmp_path / "run"
     gankit("train", "ns-digits", "--data", picture_folder, "--out", run, *SHORT)
     assert gankit("evaluate", run, "-n", 50).status == 0
@@ -729,7 +753,11 @@ TRAIN = ("train", "ns-digits", "--out", "run", "--device", "cpu", "--quiet")
         ("train ns-digits --out run --g-optimizer.lrr 3", ["did you mean --g-optimizer.lr?"]),
         ("train ns-digits --out run --network.width 3", ["did you mean --networks.width?"]),
         ("train ns-digits --out run --speed 3", ["unrecognized arguments: --speed 3", "did you mean --seed?"]),
-        ("train ns-digits --out run --zzz 3", ["unrecognized arguments: --zzz 3", "`gankit --help`"]),
+        ("train ns-digits --out run --zzz 3", ["unrecognized arguments: --zzz 3", "`gankit train --help`"]),
+        ("sample run --seed 3", ["unrecognized arguments: --seed 3", "did you mean --sample-seed?"]),
+        ("train ns-digits --out run --ema-decay 2", ["--ema-decay: decay must lie in", "got 2.0"]),
+        ("train ns-digits --out run --optimizer rmsprop --d-optimizer.decay 2", ["--d-optimizer.decay", "got 2.0"]),
+        ("train ns-digits --out run --lr 0.1 --d-lr nan", ["--d-lr: lr must lie in"]),
         ("train", ["arguments are required: recipe", "`gankit train --help`"]),
         ("tarin ns-digits", ["invalid choice: 'tarin'", "'train'"]),
         ("sample nowhere", ["there is no checkpoint in nowhere", "`gankit train"]),
@@ -768,9 +796,11 @@ def test_a_corrupt_picture_in_an_archive_is_named(gankit, tmp_path, picture_fold
         for i in range(3):
             z.write(picture_folder / "a-red" / f"{i}.png", f"cats/{i}.png")
         z.writestr("dogs/bad.png", (picture_folder / "b-green" / "0.png").read_bytes()[:60])
-    with pytest.warns(SkippedPictures, match=r"dogs/bad\.png"):
+    with pytest.warns(gk.data.archives.SkippedPictures, match="1 of 4 pictures were skipped") as warned:
         outcome = gankit("train", "ns-digits", "--data", archive, "--out", tmp_path / "run", *SHORT)
-    assert outcome.status == 0  # the rest is trained on
+    assert outcome.status == 0
+    assert str(archive) in str(warned[0].message)
+    assert "cannot decode dogs/bad.png" in str(warned[0].message)
 
 
 def test_an_archive_that_is_cut_short_is_named(gankit, tmp_path, picture_folder):
@@ -805,6 +835,45 @@ def test_a_damaged_checkpoint_is_named_and_the_earlier_one_kept(gankit, done, da
     outcome = gankit(*longer)
     assert outcome.status == 0
     assert "going on from step 6" in outcome.out
+
+
+DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "history": lambda state: state.pop("history"),
+    "seeds": lambda state: state.pop("seeds"),
+    "step": lambda state: state.update(step="8"),
+    "history ": lambda state: state.update(history="not JSON"),
+    "history  ": lambda state: state.update(history="[1, 2]"),
+    "recipe": lambda state: state.update(recipe='{"kind": "Recipe"'),
+    "recipe ": lambda state: state.update(recipe='{"kind": "Recipe", "seeds": [0], "width": 3}'),
+    "recipe  ": lambda state: state.update(recipe='{"seeds": [0]}'),
+    "g_opt": lambda state: state.update(g_opt={}),
+    "d_opt": lambda state: state["d_opt"]["state"][0].update(exp_avg=torch.zeros(3)),
+    "streams": lambda state: state.update(streams={"states": [torch.zeros(3)]}),
+    "streams ": lambda state: state.update(streams=[]),
+    "global_streams": lambda state: state.update(global_streams=[torch.zeros(3)]),
+    "states": lambda state: state.update(states={"ada_p": torch.zeros(())}),
+    "teacher": lambda state: state["teacher"].popitem(),
+    "data": lambda state: state.update(data={"name": "digits"}),
+}
+
+
+@pytest.mark.parametrize("part", DAMAGES)
+def test_a_checkpoint_with_a_part_that_is_missing_or_wrong_is_one_line(gankit, done, part):
+    """Files whose checksums are right, as other programs or other versions may write them."""
+    newest = checkpoints.latest(done)
+    state = torch.load(newest, weights_only=True)
+    DAMAGES[part](state)
+    torch.save(state, newest)
+    before = files(done)
+    refused(gankit("train", "ns-digits", "--out", done, *SHORT, "--steps", "10"), str(newest), part.strip())
+    refused(gankit("sample", done), str(newest), part.strip())
+    assert files(done) == before
+
+
+def test_a_checkpoint_that_is_no_mapping_is_refused(gankit, done):
+    newest = checkpoints.latest(done)
+    torch.save([1, 2], newest)
+    refused(gankit("sample", done), f"{newest} is no checkpoint of a run")
 
 
 @pytest.mark.parametrize(
@@ -910,7 +979,7 @@ def test_each_way_in_which_a_full_disk_shows_is_one_line(gankit, done, monkeypat
     outcome = gankit("train", "ns-digits", "--out", done, *SHORT, "--steps", "12")
     monkeypatch.undo()
     assert outcome.status == 2
-    reason = getattr(error, "strerror", None) or str(error)
+    reason = getattr(error, "strerror", None) or "the disk took only a part of it; is it full?"
     assert outcome.err == (
         f"gankit: error: checkpoint {checkpoints.path_of(done, 10)} could not be written ({reason}); "
         "the earlier checkpoint-00000008.pt is kept\n"
@@ -1064,7 +1133,7 @@ def test_a_curve_that_was_stopped_goes_on_and_measures_nothing_twice(gankit, kep
     asked = ["evaluate", kept, "--curve", "-n", 50]
     assert gankit(*asked, "--quiet", "--to", kept / "whole.json").status == 0
     measured, written = [], []
-    evaluate_, write = gk.metrics.evaluate, commands.evaluate.write_json
+    evaluate_, write = gk.metrics.evaluate, evaluating.write_json
 
     def counted(*arguments, **settings):
         measured.append(1)
@@ -1078,7 +1147,7 @@ def test_a_curve_that_was_stopped_goes_on_and_measures_nothing_twice(gankit, kep
 
     monkeypatch.setattr(gk.metrics, "evaluate", counted)
     with monkeypatch.context() as patch:
-        patch.setattr(commands.evaluate, "write_json", full_disk)
+        patch.setattr(evaluating, "write_json", full_disk)
         outcome = gankit(*asked, "--quiet")
     said = re.findall(r"^(step \d+):", outcome.out, re.MULTILINE)
     refused(outcome._replace(out=""), "No space left on device")
@@ -1103,7 +1172,7 @@ def test_scores_are_printed_before_they_are_written(gankit, done, monkeypatch):
     def read_only(path, value):
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
-    monkeypatch.setattr(commands.evaluate, "write_json", read_only)
+    monkeypatch.setattr(evaluating, "write_json", read_only)
     outcome = gankit("evaluate", done, "-n", 30, "--features", "pixels", "--metrics", "fd")
     refused(outcome._replace(out=""), "Read-only file system")
     assert "FD[pixels]" in outcome.out
@@ -1181,9 +1250,24 @@ def test_what_cannot_be_drawn_is_said(gankit, kept, done, tmp_path):
     refused(
         gankit("plot", tmp_path / "none"), f"there is no log of a run at {tmp_path / 'none' / 'log.jsonl'}"
     )
+
+
+@pytest.mark.parametrize("torn", ['{"step": 9, "d_lo', "7", '{"d_loss": 1}'])
+def test_a_log_is_drawn_without_the_last_line_that_a_kill_cut_short(gankit, done, torn):
     with open(done / "log.jsonl", "a") as log:
-        log.write('{"step": 9, "d_lo')
-    refused(gankit("plot", done), "line 5 of", "is damaged")
+        log.write(torn)
+    assert gankit("plot", done).status == 0
+    with open(done / "log.jsonl", "a") as log:
+        log.write('\n{"step": 10, "d_loss": 1.0}\n')
+    refused(gankit("plot", done), "line 5 of", "is damaged", torn)
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "{", '{"steps": [1], "scores": 3}', '{"steps": [1], "scores": {"fd": []}}']
+)
+def test_a_damaged_curve_is_named(gankit, done, content):
+    (done / "curve.json").write_text(content)
+    refused(gankit("plot", done), str(done / "curve.json"), "damaged")
 
 
 def test_a_classifier_of_own_pictures_is_written_and_used(gankit, tmp_path, quick_judge):
@@ -1227,9 +1311,11 @@ def test_a_classifier_of_own_pictures_is_written_and_used(gankit, tmp_path, quic
 @pytest.mark.parametrize(
     ("command", "flags"),
     [
-        ("train", ["--out", "--seed", "--log-every", "--save-every", "--keep-every", "--download", "--device", "--root",
-                   "--quiet"]),
-        ("sample", ["-n", "--to", "--network", "--sample-seed", "--truncation", "--standing", "--device", "--root"]),
+        ("train", ["--out", "--seed", "--log-every", "--save-every", "--keep-every", "--from", "--dry-run",
+                   "--download", "--device", "--root", "--quiet"]),
+        ("export", ["--to", "--best", "--step", "--network"]),
+        ("sample", ["-n", "--labels", "--to", "--network", "--sample-seed", "--truncation", "--standing", "--device",
+                    "--root"]),
         ("evaluate", ["-n", "--to", "--network", "--sample-seed", "--truncation", "--standing", "--device", "--root",
                       "--metrics",
                       "--features", "--weights", "--download", "--split", "--n-real", "--k", "--splits", "--pairs",
@@ -1265,7 +1351,7 @@ def test_the_commands_are_listed_with_examples_that_parse(gankit):
     for command in COMMANDS:
         assert re.search(rf"^    {command}\s+\w", outcome.out, re.MULTILINE)
     examples = re.findall(r"^  gankit (.*)", outcome.out, re.MULTILINE)
-    assert len(examples) == 10
+    assert len(examples) == 12
     for example in examples:
         commands._parser().parse_args(example.split())
 
@@ -1295,6 +1381,26 @@ def test_data_of_a_recipe_that_have_to_be_packed_are_asked_for(gankit, tmp_path)
 
 def test_the_version_is_the_packages(gankit):
     assert gankit("--version") == Outcome(0, f"gankit {gk.__version__}\n", "")
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["recipes"]])
+def test_what_needs_no_pytorch_does_not_wait_for_it(words):
+    code = f"""
+import sys
+from gankit.commands import main
+try:
+    main({words!r})
+except SystemExit:
+    pass
+print(sorted({{"torch", "numpy", "matplotlib", "sklearn"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_commands_are_described_alike_wherever_they_are_listed(gankit):
+    """A parser of one command knows the others by a table, which must say what they say of themselves."""
+    assert commands._parser().format_help() == commands._parser("").format_help()
 
 
 def test_python_m_gankit_is_gankit():

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -84,3 +86,8 @@ def test_what_does_not_change_the_work_does_not_change_the_count():
     recipe = recipes["ns-mnist-conv4"]
     other = recipe.changed({"lr": 0.1, "loss": "mm", "ema_decay": 0.5, "name": "x"})
     assert operations.of_recipe(other) == operations.of_recipe(recipe)
+
+
+def test_the_counts_that_are_listed_are_those_of_the_recipes():
+    """If they are not: `python -m gankit.recipes.operations`."""
+    assert json.loads(operations.COUNTS.read_text("utf-8")) == operations.counts()

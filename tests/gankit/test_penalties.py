@@ -63,11 +63,26 @@ def test_wgan_gp_interpolates_between_real_and_fake():
 
 
 def test_dragan_looks_near_the_real_samples_only():
-    """With f = x^2 / 2 the slope is the point itself: real points +-2 (deviation 2) with noise uniform in [0, 1)."""
+    """With f = x^2 / 2 the slope is the point itself: real points +-2 (deviation 2), alpha and u uniform in [0, 1)."""
     real = torch.tensor([2.0, -2.0]).repeat(4000)[:, None]
     value = Dragan(1.0, spread=0.5)(play(lambda x: x.square().sum(-1) / 2, real, real + 1e6))
-    # |x| - 1 is uniform in [1, 2] on one side and in [0, 1] on the other: mean square (7/3 + 1/3) / 2
-    assert value.item() == pytest.approx(4 / 3, rel=0.03)
+    # |x| - 1 is 1 + alpha u on one side and 1 - alpha u on the other: mean square 1 + mean of alpha^2 mean of u^2
+    assert value.item() == pytest.approx(1 + 1 / 9, rel=0.03)
+
+
+@pytest.mark.parametrize("lead", [(), (2,)])
+def test_dragan_draws_noise_for_each_value_and_alpha_for_each_sample(lead):
+    """Values of a sample are correlated by the alpha that they share: E[alpha^2] E[u]^2 = 1/12, and not 1/16."""
+    real, looked = torch.randn(*lead, 20_000, 3, generator=torch.Generator().manual_seed(0)), []
+    scale = 3.0 ** torch.arange(len(lead) and lead[0]) if lead else torch.tensor(1.0)
+    real = real * scale.reshape(*lead, 1, 1)
+    Dragan(1.0, spread=0.5)(play(lambda x: looked.append(x.detach()) or x.sum(-1), real, real, *lead))
+    noise = (looked[0] - real) / (0.5 * scale.reshape(*lead, 1, 1))
+    assert noise.min() >= -1e-5
+    assert noise.max() < 1.1
+    first, second, _ = noise.unbind(-1)
+    for found, expected in ((first, 1 / 4), (first.square(), 1 / 9), (first * second, 1 / 12)):
+        torch.testing.assert_close(found.mean(-1), torch.full(lead, expected), rtol=0.04, atol=0)
 
 
 @pytest.mark.parametrize("penalty", [R1(1.0), R2(1.0), WganGP(1.0), Dragan(1.0)])

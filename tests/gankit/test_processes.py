@@ -231,5 +231,28 @@ def alone() -> dict[str, gk.metrics.Scores]:
     return scores
 
 
+WORKER = """
+import time
+from gankit import processes
+processes.end_with_parent(every=0.02)
+print(__import__("os").getpid(), flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_worker_whose_agent_is_killed_stops() -> None:
+    agent_code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {WORKER!r}])"
+    paths = os.pathsep.join(path for path in sys.path if path)
+    agent = subprocess.Popen(
+        [sys.executable, "-c", agent_code], stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": paths}
+    )
+    worker = int(agent.stdout.readline())
+    os.kill(worker, 0)  # it lives
+    agent.kill()
+    agent.wait()
+    assert agent.stdout.read() == b""  # returns when the worker, which holds the pipe as well, is gone
+    agent.stdout.close()
+
+
 if __name__ == "__main__":
     work(Path(sys.argv[1]))
