@@ -17,6 +17,9 @@ import gankit
 from book import needs, taught
 
 HERE = Path(__file__).parent
+SOURCE = (
+    HERE / "_build" / "source"
+)  # where `build.py site` gathers the pages, the chapters' notebooks among them
 TAUGHT = taught.load(HERE)
 
 project = "GAN dynamics"
@@ -39,7 +42,7 @@ extensions = [
 ]
 
 # Chapters come from the executed notebooks; their texts are the same pages without outputs.
-exclude_patterns = ["_build", "lab", "[0-9][0-9]_*.md", "assignments", "**.ipynb_checkpoints"]
+exclude_patterns = ["[0-9][0-9]_*.md"]
 exclude_patterns += [path.name for path in HERE.glob("[0-9][0-9]_*.ipynb") if not TAUGHT.teaches(path.name)]
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}  # the default loads widgets from another host
@@ -72,7 +75,7 @@ napoleon_use_ivar = True  # a dataclass' fields are described once, in its docst
 default_role = "code"  # `name` in a docstring means code, as it does in the chapters
 # Types of other packages have no page here; a name of ours that leads nowhere is still an error.
 # So are not: private names, and type variables, which have one letter.
-nitpick_ignore_regex = [("py:.*", r"(?!gankit\.).*"), ("py:.*", r".*\.(_\w+(\..*)?|[A-Z])")]
+nitpick_ignore_regex = [("py:.*", r"(?!gankit\.).*"), ("py:.*", r".*\.(_\w+(\..*)?|[A-Z]|Class)")]
 
 
 def write_reference(folder: Path) -> None:
@@ -123,9 +126,9 @@ def write_teaching(folder: Path) -> None:
             (folder / name).write_text(text, "utf-8")
 
 
-write_reference(HERE / "reference")
-write_map(HERE / "reference" / "map.txt")
-write_teaching(HERE / "reference")
+write_reference(SOURCE / "reference")
+write_map(SOURCE / "reference" / "map.txt")
+write_teaching(SOURCE / "reference")
 
 html_theme = "sphinx_book_theme"
 html_theme_options = {"use_download_button": True, "use_fullscreen_button": False, "show_navbar_depth": 1}

@@ -19,7 +19,7 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small chapter and the example of CONTRIBUTING.md, executed and built: two chapters that cite and number."""
     folder = make_book(tmp_path_factory.mktemp("site"))
     (folder / "04_dirac_gan.md").write_text(example_chapter(), "utf-8")
-    assert build.main(["--book", str(folder), "execute"]) == 0
+    assert build.main(["--book", str(folder), "chapter"]) == 0
     assert build.main(["--book", str(folder), "check"]) == 0
     assert build.main(["--book", str(folder), "site"]) == 0
     return folder
@@ -61,7 +61,7 @@ def test_the_reference_has_a_page_for_each_module(site: Path, book: Path) -> Non
     assert "An extra module." in (site / "reference" / "gankit.extra.html").read_text("utf-8")
     (book.parent / "gankit" / "extra.py").unlink()
     assert build.main(["--book", str(book), "site"]) == 0
-    assert not (book / "reference" / "gankit.extra.md").exists()
+    assert not (book / "_build" / "source" / "reference" / "gankit.extra.md").exists()
 
 
 def test_a_broken_reference_stops_the_build(
