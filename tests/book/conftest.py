@@ -33,6 +33,7 @@ def make_book(root: Path) -> Path:
     shutil.copy(FIXTURE, book / "01_the_game.md")
     for folder in build.CODE:
         (root / folder).mkdir()
+        (root / folder / "__init__.py").write_text(f'"""{folder}."""\n', "utf-8")
     (root / "gankit" / "__init__.py").write_text(PACKAGE, "utf-8")
     return book
 

@@ -51,10 +51,12 @@ def test_the_landing_page_lists_the_chapters_that_exist(site: Path) -> None:
 
 
 def test_the_reference_has_a_page_for_each_module(site: Path, book: Path) -> None:
-    assert [path.stem for path in (site / "reference").glob("*.html")] == ["gankit"]
+    assert {path.stem for path in (site / "reference").glob("*.html")} == set(build.CODE)
     page = (site / "reference" / "gankit.html").read_text("utf-8")
     words = " ".join(re.sub(r"<[^>]+>", "", page).split())
     assert "The size |x| of one of the floats, int | None left as it is." in words
+    assert "norm" in (site / "api.html").read_text("utf-8"), "a line for each public name"
+    assert (site / "_modules" / "gankit.html").exists(), "links lead to the source"
     # Without a word of configuration, a new module appears and a removed one goes.
     (book.parent / "gankit" / "extra.py").write_text('"""An extra module."""\n', "utf-8")
     assert build.main(["--book", str(book), "site"]) == 0
