@@ -88,7 +88,7 @@ def write(target: Path, text: str) -> None:
 
 
 def write_reference(folder: Path) -> None:
-    """Write a page for each module, the list of all by purpose, and the flags; remove pages of modules that are gone."""
+    """Write a page for each module, the list of all by purpose and the flags; remove pages of what is gone."""
     packages = map(importlib.import_module, ("gankit", "toy", "figures"))
     names = [name for package in packages for name in reference.modules(package)]
     for old in {path.stem for path in folder.glob("*.md")} - set(names):

@@ -47,7 +47,7 @@ def chapters_by_part(book: Path, taught: Taught) -> Iterator[tuple[Part, list[Pa
 
 
 def landing(book: Path, taught: Taught) -> str:
-    """MyST for the landing page: each part with its chapters' numbers, titles, times and objectives, as the cards say."""
+    """MyST for the landing page: each part, with what its chapters' cards say."""
     labels = (re.escape(taught.labels[key]) for key in ("objectives", "runtime"))
     patterns = (r"^# (.+)$", *(rf"^\*\*{label}\*\* (.+)$" for label in labels))
     lines = []
