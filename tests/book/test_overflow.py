@@ -22,17 +22,21 @@ FRAME = """<!doctype html><body style="margin:0">
 const frame = document.querySelector("iframe");
 frame.onload = () => setTimeout(() => {{
   const page = frame.contentDocument, view = frame.contentWindow, root = page.documentElement;
-  const scrolls = (element) => {{
-    for (; element && element !== page.body; element = element.parentElement)
-      if (["auto", "scroll"].includes(view.getComputedStyle(element).overflowX)) return true;
-    return false;
+  const lost = (element) => {{
+    const box = element.getBoundingClientRect(), right = Math.max(box.right, box.left + element.scrollWidth);
+    for (let at = element; at && at !== page.body; at = at.parentElement) {{
+      const overflow = view.getComputedStyle(at).overflowX;
+      if (["auto", "scroll"].includes(overflow)) return false;
+      if (["hidden", "clip"].includes(overflow) && at.getBoundingClientRect().right < right - 1) return true;
+    }}
+    return right > view.innerWidth + 1;
   }};
   const cut = [];
   const kinds = ["pre", "table", "mjx-container", "img", "svg", "iframe"];
   const wide = page.querySelectorAll(kinds.map((kind) => "article " + kind).join(","));
   for (const element of wide) {{
     const box = element.getBoundingClientRect();
-    if (box.width && box.right > view.innerWidth + 1 && !scrolls(element))
+    if (box.width && lost(element))
       cut.push([element.tagName, Math.round(box.right), element.textContent.trim().slice(0, 50)].join(" "));
   }}
   const list = document.createElement("pre");
