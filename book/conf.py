@@ -213,6 +213,15 @@ def keep_links(_app: Sphinx, _docname: str, source: list[str]) -> None:
     source[0] = taught.without_absent(source[0], lambda name: TAUGHT.linked(name, HERE), TAUGHT.site)
 
 
+def say_scopes(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: Any) -> None:
+    """A head cell says that it is its column's, to those who hear a table."""
+    if "body" in context:
+        context["body"] = re.sub(
+            r'<th class="head([^"]*)">', r'<th class="head\1" scope="col">', context["body"]
+        )
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("html-page-context", say_scopes)
     app.connect("source-read", keep_links)
     app.connect("autodoc-process-docstring", read_plainly)

@@ -37,6 +37,24 @@ def test_chapters_equations_figures_and_exercises_have_the_number_of_the_file(si
     assert 'alt="A curve that circles the origin and never reaches it."' in page
 
 
+def test_heads_of_tables_say_their_scope(site: Path) -> None:
+    page = (site / "notation.html").read_text("utf-8")
+    assert page.count('<th class="head') == page.count('scope="col"') > 0
+
+
+def test_the_landing_page_starts_dates_and_licences(site: Path) -> None:
+    page = (site / "index.html").read_text("utf-8")
+    for expected in (
+        "Start with the game",
+        "landing",
+        "@misc{gan-dynamics",
+        "I. The game",
+        "1. The game",
+        "CC BY 4.0",
+    ):
+        assert expected in re.sub(r"</?span[^>]*>", "", page), expected
+
+
 def test_each_chapter_lists_what_it_cites(site: Path) -> None:
     first, second = ((site / name).read_text("utf-8") for name in ("01_the_game.html", "04_dirac_gan.html"))
     assert "Generative Adversarial Nets" in first.partition("<h2>References")[2]
