@@ -56,9 +56,10 @@ def summary(thing: Any) -> str:
     """The first paragraph of a docstring on one line, as Markdown; "" where there is none."""
     first = re.split(r"\n\s*\n", inspect.cleandoc(thing.__doc__ or ""))[0]
     words = " ".join(first.split())
-    pieces = re.split(r"(`+[^`]*`+)", words)  # code stays as it is
+    pieces = re.split(r"(`+[^`]*`+|\*\w[^*]*\*)", words)  # code and stressed words stay
     return "".join(
-        piece if piece.startswith("`") else re.sub(r"([*_$<\[\]|])", r"\\\1", piece) for piece in pieces
+        piece if piece.startswith(("`", "*")) else re.sub(r"([*_$<\[\]|])", r"\\\1", piece)
+        for piece in pieces
     )
 
 
@@ -78,9 +79,13 @@ def public(module: ModuleType) -> Iterator[tuple[str, Any]]:
 
 
 def page(module: ModuleType) -> str:
-    """The page of one module: what it describes, and where the names are described that it passes on."""
+    """The page of one module: what it describes, and where the names are described that it passes on.
+
+    The list by purpose leads to it; in the sidebar of every page, 150 of them would hide the book.
+    """
     name = module.__name__
-    text = f"# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n"
+    above = f"[Reference](../api.md): {group_of(name).lower()}"
+    text = f"---\norphan: true\n---\n\n# {name}\n\n{above}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n"
     rows = []
     for short in sorted(getattr(module, "__all__", ()), key=str.lower):
         thing = getattr(module, short)
