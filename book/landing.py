@@ -16,7 +16,7 @@ TARGET = Path(__file__).parent / "_static" / "landing.svg"
 START, TIME, SECONDS = (1.0, 1.0), 60.0, 8.0
 # Orange and blue of Okabe and Ito: told apart by colour-blind readers, on white and on black.
 GAMES_DRAWN = (("ns", {}, "#E69F00"), ("ns-leakyema", {"alpha": 0.5, "beta": 0.5}, "#56B4E9"))
-WIDTH, HEIGHT, UNIT = 640, 300, 85  # pixels; of one unit of a parameter
+WIDTH, HEIGHT, UNIT = 640, 290, 125  # pixels; of one unit of a parameter
 
 
 def path_of(name: str, values: dict[str, float], points: int) -> NDArray[np.float64]:

@@ -49,7 +49,7 @@ def test_the_landing_page_starts_dates_and_licences(site: Path) -> None:
         "landing",
         "@misc{gan-dynamics",
         "I. The game",
-        "1. The game",
+        "1. A fixture: the coin",
         "CC BY 4.0",
     ):
         assert expected in re.sub(r"</?span[^>]*>", "", page), expected
