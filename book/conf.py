@@ -74,6 +74,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # a dataclass' fields are described once, in its docstring
+smartquotes_action = "qe"  # quotes and ellipses; two hyphens begin a flag
 default_role = "code"  # `name` in a docstring means code, as it does in the chapters
 # Types of other packages have no page here; a name of ours that leads nowhere is still an error.
 # So are not: private names, and type variables, which have one letter.
