@@ -9,7 +9,7 @@ CHAPTERS = $(wildcard book/[0-9][0-9]_*.ipynb)
 # Quick scale whatever the shell says, and no progress bars: they print times, which never repeat.
 PYTEST := GANKIT_SCALE=quick TQDM_DISABLE=1 $(PY) -m pytest -n 2 --dist loadscope
 
-.PHONY: help book test test-full times lint check chapter lab
+.PHONY: help book site test test-full times lint check chapter lab edit
 .PHONY: course assignments release collect grade feedback slides pdf
 .DEFAULT_GOAL := help
 
@@ -17,8 +17,11 @@ help: ## show these lines
 	@grep -E '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):.*## /  make \1|/' | \
 		while IFS='|' read -r target text; do printf '%-16s %s\n' "$$target" "$$text"; done
 
-book: $(INSTALLED) ## run the chapters that changed and build the site
+book: $(INSTALLED) ## run the chapters that changed and build the site from that; changes no committed file
 	@$(PY) book/build.py execute
+	@$(PY) book/build.py site --executed
+
+site: $(INSTALLED) ## build the site from the stored outputs, without running a chapter: about a minute
 	@$(PY) book/build.py site
 
 test: lint check ## lint, pair check, unit tests and every chapter with nbval; prints the chapters' times
@@ -39,12 +42,16 @@ lint: $(INSTALLED) ## ruff: style and formatting
 check: $(INSTALLED) ## check that notebooks agree with their texts and chapters have their furniture
 	@$(PY) book/build.py check
 
-chapter: $(INSTALLED) ## run one chapter and check it: make chapter N=01
+chapter: $(INSTALLED) ## for authors: run one chapter, write its notebook, check it: make chapter N=01
 	@test -n "$(N)" || { echo "Which one? For example: make chapter N=01"; exit 1; }
-	@$(PY) book/build.py execute --force $(N)
+	@$(PY) book/build.py chapter $(N)
 	@$(PY) book/build.py check $(N)
 
-lab: $(INSTALLED) ## open the chapters in JupyterLab
+lab: $(INSTALLED) ## open a working copy of the chapters, work/, in JupyterLab: change what you like there
+	@$(PY) book/build.py copy
+	$(PY) -m jupyter lab work
+
+edit: $(INSTALLED) ## for authors: open the chapters themselves in JupyterLab
 	$(PY) -m jupyter lab book --config=book/jupyter_server_config.py
 
 # The course kit: course/course.toml says what is taught. A=05 names an assignment, N=04 a chapter.

@@ -2,8 +2,11 @@
 """The book's own tool: run the chapters, build the site, and check that both are in order.
 
 A chapter is a pair of files. `book/01_the_game.md` is the text that people edit and review;
-`book/01_the_game.ipynb` is the same chapter with its outputs, which students open and from which the
-site is built. This tool makes the second from the first, and makes sure that they never drift apart.
+`book/01_the_game.ipynb` is the same chapter with its outputs, from which the site is built. This tool
+makes the second from the first, and makes sure that they never drift apart.
+
+Reading, running and changing are kept apart. Only the author's command, `chapter`, writes a file that is
+committed; a reader's run goes to `book/_build`, and what a student changes lies in `work`.
 """
 
 import argparse
@@ -18,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,8 +62,13 @@ class Chapter:
         return self.text.with_suffix(".ipynb")
 
     @property
+    def executed(self) -> Path:
+        """The chapter as a reader's run left it; never committed."""
+        return self.text.parent / "_build" / "executed" / self.notebook.name
+
+    @property
     def record(self) -> Path:
-        """Where this machine remembers what the chapter last ran with; never committed."""
+        """Where this machine remembers what a reader's last run ran with; never committed."""
         return self.text.parent.parent / ".build" / f"{self.name}.json"
 
     def card_seconds(self) -> float | None:
@@ -97,6 +105,14 @@ def write_text(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_new(source: Path, target: Path) -> None:
+    """Copy a file where its content is new: Sphinx reads again what is younger than its last reading."""
+    content = source.read_bytes()
+    if not target.exists() or target.read_bytes() != content:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -151,37 +167,38 @@ def digest_of_cells(notebook: nbformat.NotebookNode) -> str:
     return digest(*code)
 
 
-def pair_difference(chapter: Chapter) -> str | None:
-    """How a chapter's notebook differs from its text, or None where the two agree.
+def pair_difference(chapter: Chapter, notebook: Path | None = None) -> str | None:
+    """How a chapter's notebook (the committed one, if not told) differs from its text; None where they agree.
 
     The comparison reads both files: `jupytext --test` makes a round trip of one of them, and so passes
     on pairs that have drifted apart.
     """
-    if not chapter.notebook.exists():
-        return f"{chapter.notebook.name} is missing: `make chapter N={chapter.name[:2]}` makes it"
-    source, notebook = read_source(chapter), nbformat.read(chapter.notebook, as_version=4)
+    notebook = notebook or chapter.notebook
+    if not notebook.exists():
+        return f"{notebook.name} is missing: `make chapter N={chapter.name[:2]}` makes it"
     try:
         compare_notebooks(
-            notebook,
-            source,
+            nbformat.read(notebook, as_version=4),
+            read_source(chapter),
             fmt=FORMAT,
             compare_outputs=False,
             compare_ids=False,
             raise_on_first_difference=True,
         )
     except NotebookDifference as difference:
-        return f"{chapter.notebook.name} and {chapter.text.name} differ: {difference}"
+        return f"{notebook.name} and {chapter.text.name} differ: {difference}"
     return None
 
 
-def check_pair(chapter: Chapter) -> str | None:
+def check_pair(chapter: Chapter, notebook: Path | None = None) -> str | None:
     """What is wrong with a pair: drifted apart, never executed, or outputs of an older text."""
-    if problem := pair_difference(chapter):
+    notebook = notebook or chapter.notebook
+    if problem := pair_difference(chapter, notebook):
         return problem
-    notebook = nbformat.read(chapter.notebook, as_version=4)
-    if notebook.metadata.get("book", {}).get("executed") != digest_of_cells(notebook):
+    read = nbformat.read(notebook, as_version=4)
+    if read.metadata.get("book", {}).get("executed") != digest_of_cells(read):
         again = f"`make chapter N={chapter.name[:2]}` runs it again"
-        return f"{chapter.notebook.name} holds the outputs of an older text: {again}"
+        return f"{notebook.name} holds the outputs of an older text: {again}"
     return None
 
 
@@ -189,7 +206,7 @@ def check_pair(chapter: Chapter) -> str | None:
 
 
 def reason_to_run(chapter: Chapter, code: str) -> str | None:
-    """Why a chapter has to run, or None where its last run still stands."""
+    """Why a reader's run has to run a chapter, or None where the last one still stands."""
     record = read_json(chapter.record)
     if not record:
         return "not run here before"
@@ -197,7 +214,7 @@ def reason_to_run(chapter: Chapter, code: str) -> str | None:
         return "its text changed"
     if record.get("code") != code:
         return f"{', '.join(CODE[:-1])} or {CODE[-1]} changed"
-    return check_pair(chapter)
+    return check_pair(chapter, chapter.executed)
 
 
 def refuse_lost_edits(chapter: Chapter) -> None:
@@ -232,10 +249,20 @@ def leave_signals_alone(**_: Any) -> None:
             asyncio.get_running_loop().remove_signal_handler(number)
 
 
-async def run_chapter(chapter: Chapter, save: bool = True) -> float:
-    """Execute one chapter in a fresh kernel, as a reader would from top to bottom; return the seconds."""
+@dataclass(frozen=True)
+class Run:
+    """What a run of a chapter gave: the notebook with its outputs, and what it ran with."""
+
+    notebook: nbformat.NotebookNode
+    seconds: float
+    text: str  # digests of the chapter's text and of the code that it imports
+    code: str
+    read_at: os.stat_result
+
+
+async def run_chapter(chapter: Chapter) -> Run:
+    """Execute one chapter in a fresh kernel, as a reader would from top to bottom; write nothing."""
     code = digest_of_code(chapter.text.parent.parent)
-    refuse_lost_edits(chapter)
     read_at = chapter.text.stat()
     text, notebook = digest(chapter.text.read_bytes()), read_source(chapter)
     client = NotebookClient(
@@ -259,24 +286,36 @@ async def run_chapter(chapter: Chapter, save: bool = True) -> float:
         plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
         raise BookError(f"{chapter.name} failed after {seconds:.1f} s. {plain}") from None
     seconds = time.perf_counter() - started
-    if save:
-        tidy(notebook)
-        write_text(chapter.notebook, nbformat.writes(notebook) + "\n")
-        # The notebook is as old as the text it was made from: an edit made meanwhile counts as newer.
-        os.utime(chapter.notebook, ns=(read_at.st_atime_ns, read_at.st_mtime_ns))
-        record = {"text": text, "code": code, "seconds": round(seconds, 1)}
-        write_text(chapter.record, json.dumps(record) + "\n")
-    return seconds
+    tidy(notebook)
+    return Run(notebook, seconds, text, code, read_at)
 
 
-async def run_chapters(chapters: list[Chapter], jobs: int) -> list[str]:
-    """Run chapters, `jobs` of them at a time, with a line for each; return the failures."""
+def keep_for_reading(chapter: Chapter, run: Run) -> None:
+    """Store a run where the site of `make book` takes it from, and what it ran with."""
+    write_text(chapter.executed, nbformat.writes(run.notebook) + "\n")
+    record = {"text": run.text, "code": run.code, "seconds": round(run.seconds, 1)}
+    write_text(chapter.record, json.dumps(record) + "\n")
+
+
+def keep_for_good(chapter: Chapter, run: Run) -> None:
+    """Store a run as the chapter's committed notebook, and for reading."""
+    refuse_lost_edits(chapter)
+    write_text(chapter.notebook, nbformat.writes(run.notebook) + "\n")
+    # The notebook is as old as the text it was made from: an edit made meanwhile counts as newer.
+    os.utime(chapter.notebook, ns=(run.read_at.st_atime_ns, run.read_at.st_mtime_ns))
+    keep_for_reading(chapter, run)
+
+
+async def run_chapters(chapters: list[Chapter], jobs: int, keep: Callable[[Chapter, Run], None]) -> list[str]:
+    """Run chapters, `jobs` of them at a time, keep each, with a line for it; return the failures."""
     free, failures = asyncio.Semaphore(jobs), []
 
     async def one(chapter: Chapter) -> None:
         async with free:
             try:
-                print(timing(chapter, await run_chapter(chapter)), flush=True)
+                run = await run_chapter(chapter)
+                keep(chapter, run)
+                print(timing(chapter, run.seconds), flush=True)
             except BookError as error:
                 failures.append(str(error))
                 print(f"{chapter.name:<28} FAILED", flush=True)
@@ -304,8 +343,55 @@ def execute(args: argparse.Namespace) -> None:
             print(f"{timing(chapter, read_json(chapter.record)['seconds'])}   unchanged, not run again")
         else:
             due.append(chapter)
-    if failures := asyncio.run(run_chapters(due, args.jobs)):
+    if failures := asyncio.run(run_chapters(due, args.jobs, keep_for_reading)):
         raise BookError("\n\n".join(failures))
+
+
+def write_chapters(args: argparse.Namespace) -> None:
+    chapters = find_chapters(args.book, args.chapter)
+    for chapter in chapters:
+        refuse_lost_edits(chapter)  # before a minute is spent
+    if failures := asyncio.run(run_chapters(chapters, args.jobs, keep_for_good)):
+        raise BookError("\n\n".join(failures))
+
+
+# What a student changes: a copy that updates of the book never touch.
+
+
+def digest_of_sources(notebook: Path) -> str | None:
+    """One number for the cells of a notebook, whatever they printed; None where the file is no notebook."""
+    try:
+        cells = nbformat.read(notebook, as_version=4).cells
+    except Exception:  # of JSON, of the format's schema, of the disk: either way, not to be overwritten
+        return None
+    return digest(*(part for cell in cells for part in (cell.cell_type, cell.source)))
+
+
+def copy_for_work(args: argparse.Namespace) -> None:
+    work = args.book.parent / "work"
+    memory = work / ".copied.json"  # the cells of each chapter as they were when it was copied
+    copied = read_json(memory)
+    for page in (args.book / "_static").glob("*.html"):  # what chapters show: the laboratory
+        write_new(page, work / "_static" / page.name)
+    for chapter in find_chapters(args.book, args.chapter):
+        target = work / chapter.notebook.name
+        newest = digest_of_sources(chapter.notebook)
+        if newest is None:
+            raise BookError(f"{chapter.notebook.name} is missing or no notebook; `git status` says why.")
+        if target.exists() and digest_of_sources(target) != copied.get(chapter.name):
+            if newest != copied.get(chapter.name):
+                print(
+                    f"{target.name}: yours is kept. The book has a newer one: rename yours, run this again."
+                )
+            continue
+        if target.exists() and newest == copied.get(chapter.name):
+            continue
+        notebook = nbformat.read(chapter.notebook, as_version=4)
+        notebook.metadata.pop("jupytext", None)  # a copy has no text beside it to keep in step
+        print(f"{target.name}: {'brought up to date' if target.exists() else 'copied'}")
+        write_text(target, nbformat.writes(notebook) + "\n")
+        copied[chapter.name] = newest
+        write_text(memory, json.dumps(copied, indent=1) + "\n")
 
 
 def check(args: argparse.Namespace) -> None:
@@ -323,10 +409,41 @@ def check(args: argparse.Namespace) -> None:
     print("Every notebook agrees with its text, and every chapter has its furniture.")
 
 
+def stage(book: Path, executed: bool) -> Path:
+    """Gather what Sphinx reads in `_build/source`, so that building a site writes nowhere else.
+
+    Args:
+        book: the folder of the chapters.
+        executed: take the notebooks of this machine's runs, not the committed ones.
+    """
+    source = book / "_build" / "source"
+    chapters = find_chapters(book)
+    files = {
+        path.relative_to(book): path
+        for pattern in ("*.bib", "*.md", "_static/*.*")  # of the latter, the pictures that pages name
+        for path in book.glob(pattern)
+        if path.is_file()
+    }
+    for chapter in chapters:
+        notebook = chapter.executed if executed else chapter.notebook
+        if not notebook.exists():
+            command = "execute" if executed else f"chapter {chapter.name[:2]}"
+            raise BookError(f"{chapter.name} has no notebook: `python book/build.py {command}` makes it.")
+        files[Path(chapter.notebook.name)] = notebook
+    for relative, path in files.items():
+        write_new(path, source / relative)
+    for old in (path for path in source.rglob("*") if path.is_file()):
+        relative = old.relative_to(source)
+        if relative not in files and relative.parts[0] != "reference":  # conf.py keeps that folder itself
+            old.unlink()
+    return source
+
+
 def site(args: argparse.Namespace) -> None:
     out = args.book / "_build" / "html"
+    source = stage(args.book, args.executed)
     strict = ["-W", "-n", "--keep-going", "-q"]  # warnings are errors; show all of them
-    where = ["-d", str(out.parent / "doctrees"), str(args.book), str(out)]
+    where = ["-c", str(args.book), "-d", str(out.parent / "doctrees"), str(source), str(out)]
     command = [sys.executable, "-m", "sphinx", "-b", "html", *strict, *where]
     done = subprocess.run(command, cwd=args.book.parent)
     if done.returncode:
@@ -400,7 +517,7 @@ def strict_times(args: argparse.Namespace) -> None:
     for chapter in find_chapters(args.book, args.chapter):
         card = card_of(chapter)
         before = calibrate()
-        seconds = asyncio.run(run_chapter(chapter, save=False))
+        seconds = asyncio.run(run_chapter(chapter)).seconds
         slowness = max(before, calibrate()) / CALIBRATION
         print(f"{timing(chapter, seconds)}   calibration: {slowness:.2f}", flush=True)
         if problem := too_slow(seconds, card, slowness):
@@ -433,13 +550,27 @@ def make_parser() -> argparse.ArgumentParser:
     run = add(
         "execute",
         execute,
-        "run the chapters that changed and write their notebooks\n"
+        "run the chapters that changed, into book/_build\n"
         "A chapter runs again when its text, or any file of gankit/, toy/ or figures/, differs from its last"
-        " run on this machine. A failing cell leaves the old notebook in place.",
+        " run on this machine. No committed file changes, and a failing cell leaves the last run in place.",
     )
     run.add_argument("--force", action="store_true", help="run even what has not changed")
-    run.add_argument(
-        "--jobs", type=positive, default=2, help="chapters at a time (default: 2, one for each core)"
+    author = add(
+        "chapter",
+        write_chapters,
+        "run chapters and write their committed notebooks\n"
+        "For authors: the stored outputs are what readers see and what `make test` compares with. A failing"
+        " cell leaves the old notebook in place.",
+    )
+    for command in (run, author):
+        command.add_argument(
+            "--jobs", type=positive, default=2, help="chapters at a time (default: 2, one for each core)"
+        )
+    copy = add(
+        "copy",
+        copy_for_work,
+        "copy the chapters to work/, where a student may change them\n"
+        "A chapter whose cells were changed there is kept; the others are brought up to date with the book.",
     )
     pair = add(
         "check",
@@ -461,8 +592,15 @@ def make_parser() -> argparse.ArgumentParser:
         " minute. It fails above 60 s, or above one and a half times the card's promise, at the speed of the"
         " machine that the cards speak of.",
     )
-    add("site", site, "build the site from the notebooks; a warning is an error")
-    for command in (run, pair, clock, strict):
+    pages = add(
+        "site",
+        site,
+        "build the site from the committed notebooks, without running them; a warning is an error",
+    )
+    pages.add_argument(
+        "--executed", action="store_true", help="from what `execute` ran on this machine instead"
+    )
+    for command in (run, author, copy, pair, clock, strict):
         command.add_argument(
             "chapter", nargs="*", help="a number or a name, as 4 or 04_dirac_gan (default: all)"
         )

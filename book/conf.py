@@ -3,7 +3,7 @@
 Everything a page needs lies beside it: the site works from a disk, a stick or a server without internet.
 """
 
-import pkgutil
+import importlib
 import re
 import tomllib
 from pathlib import Path
@@ -14,14 +14,18 @@ from sphinx.environment import BuildEnvironment
 from sphinx.environment.collectors.toctree import TocTreeCollector
 
 import gankit
-from book import needs, taught
+from book import needs, parts, reference, taught
 
 HERE = Path(__file__).parent
+SOURCE = (
+    HERE / "_build" / "source"
+)  # where `build.py site` gathers the pages, the chapters' notebooks among them
 TAUGHT = taught.load(HERE)
 
 project = "GAN dynamics"
 author = "The GAN dynamics book contributors"
 project_copyright = "text CC BY 4.0, code MIT"
+release = getattr(gankit, "__version__", "")
 html_title = "GAN dynamics: why training fails and what repairs it"
 
 extensions = [
@@ -29,6 +33,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
     "sphinx_book_theme",
     "sphinx_copybutton",
     "sphinx_design",
@@ -39,7 +44,7 @@ extensions = [
 ]
 
 # Chapters come from the executed notebooks; their texts are the same pages without outputs.
-exclude_patterns = ["_build", "lab", "[0-9][0-9]_*.md", "assignments", "**.ipynb_checkpoints"]
+exclude_patterns = ["[0-9][0-9]_*.md"]
 exclude_patterns += [path.name for path in HERE.glob("[0-9][0-9]_*.ipynb") if not TAUGHT.teaches(path.name)]
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}  # the default loads widgets from another host
@@ -59,7 +64,7 @@ bibtex_bibfiles = ["references.bib"]
 bibtex_default_style = "plain"
 bibtex_reference_style = "author_year"
 
-# The reference of the package: a page for each module, made from its docstrings.
+# The reference: a page for each module, made from its docstrings.
 autodoc_default_options = {
     "members": True,
     "show-inheritance": True,
@@ -69,39 +74,47 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # a dataclass' fields are described once, in its docstring
+smartquotes_action = "qe"  # quotes and ellipses; two hyphens begin a flag
 default_role = "code"  # `name` in a docstring means code, as it does in the chapters
 # Types of other packages have no page here; a name of ours that leads nowhere is still an error.
 # So are not: private names, and type variables, which have one letter.
-nitpick_ignore_regex = [("py:.*", r"(?!gankit\.).*"), ("py:.*", r".*\.(_\w+(\..*)?|[A-Z])")]
+nitpick_ignore_regex = [("py:.*", r"(?!gankit\.).*"), ("py:.*", r".*\.(_\w+(\..*)?|[A-Z]|Class)")]
+
+
+def write(target: Path, text: str) -> None:
+    """Write a page where it is new: what stays untouched needs no reading again."""
+    if not target.exists() or target.read_text("utf-8") != text:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, "utf-8")
 
 
 def write_reference(folder: Path) -> None:
-    """Write a page for each module of the package, and remove those of modules that are gone."""
-    found = ["gankit", *(m.name for m in pkgutil.walk_packages(gankit.__path__, "gankit."))]
-    pages = {f"{name}.md": name for name in found if not name.rpartition(".")[2].startswith("_")}
-    folder.mkdir(exist_ok=True)
-    for old in set(folder.glob("*.md")) - {folder / page for page in pages}:
-        old.unlink()
-    for page, name in pages.items():
-        text = f"# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n"
-        if not (folder / page).exists() or (folder / page).read_text("utf-8") != text:
-            (folder / page).write_text(text, "utf-8")  # untouched pages need no reading again
+    """Write a page for each module, the list of all by purpose and the flags; remove pages of what is gone."""
+    packages = map(importlib.import_module, ("gankit", "toy", "figures"))
+    names = [name for package in packages for name in reference.modules(package)]
+    for old in {path.stem for path in folder.glob("*.md")} - set(names):
+        (folder / f"{old}.md").unlink()
+    for name in names:
+        write(folder / f"{name}.md", reference.page(importlib.import_module(name)))
+    write(folder / "by_purpose.txt", reference.by_purpose(names))
+    flags = "There are no commands.\n"
+    if "gankit.commands" in names:
+        from gankit.commands import _parser
+
+        flags = reference.command_line(_parser())
+    write(folder / "flags.txt", flags)
 
 
-def write_map(target: Path) -> None:
-    """Write the map of the chapters that exist: title, objectives and time, as each chapter's card states them."""
-    rows, aims_label, time_label = [], *(re.escape(TAUGHT.labels[key]) for key in ("objectives", "runtime"))
-    for notebook in filter(lambda path: TAUGHT.teaches(path.name), sorted(HERE.glob("[0-9][0-9]_*.ipynb"))):
-        text = notebook.with_suffix(".md").read_text("utf-8")
-        title, aims, time = (
-            re.search(pattern, text, re.MULTILINE)
-            for pattern in (r"^# (.+)$", rf"^\*\*{aims_label}\*\* (.+)$", rf"^\*\*{time_label}\*\* (\d+ s)")
-        )
-        if title and aims and time:
-            rows.append(f"**[{title[1]}]({notebook.name})** ({time[1]})\n: {aims[1]}\n")
-    text = "\n".join(rows)
-    if not target.exists() or target.read_text("utf-8") != text:
-        target.write_text(text, "utf-8")
+CITATION = """\
+```bibtex
+@misc{{gan-dynamics,
+  title  = {{{title}}},
+  author = {{{author}}},
+  year   = {{2026}},
+  note   = {{Version {version}. Text CC BY 4.0, code MIT}},
+}}
+```
+"""
 
 
 def write_teaching(folder: Path) -> None:
@@ -119,16 +132,24 @@ def write_teaching(folder: Path) -> None:
         ("needs.svg", needs.svg(needs.read(HERE, TAUGHT))),
         ("assignments.txt", "\n".join(rows)),
     ):
-        if not (folder / name).exists() or (folder / name).read_text("utf-8") != text:
-            (folder / name).write_text(text, "utf-8")
+        write(folder / name, text)
 
 
-write_reference(HERE / "reference")
-write_map(HERE / "reference" / "map.txt")
-write_teaching(HERE / "reference")
+write_reference(SOURCE / "reference")
+write(SOURCE / "reference" / "map.txt", parts.landing(HERE, TAUGHT))
+write(SOURCE / "reference" / "contents.txt", parts.contents(HERE, TAUGHT))
+write(
+    SOURCE / "reference" / "citation.txt",
+    CITATION.format(title=html_title, author=author, version=release),
+)
+write_teaching(SOURCE / "reference")
 
 html_theme = "sphinx_book_theme"
-html_theme_options = {"use_download_button": True, "use_fullscreen_button": False, "show_navbar_depth": 1}
+html_theme_options = {
+    "use_download_button": True,
+    "use_fullscreen_button": False,
+    "show_navbar_depth": 1,
+}
 # One address, `Repository` in pyproject.toml, makes edit links and launch buttons; without it there are none.
 PYPROJECT = HERE.parent / "pyproject.toml"
 URLS = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"].get("urls", {}) if PYPROJECT.exists() else {}
@@ -193,6 +214,15 @@ def keep_links(_app: Sphinx, _docname: str, source: list[str]) -> None:
     source[0] = taught.without_absent(source[0], lambda name: TAUGHT.linked(name, HERE), TAUGHT.site)
 
 
+def say_scopes(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: Any) -> None:
+    """A head cell says that it is its column's, to those who hear a table."""
+    if "body" in context:
+        context["body"] = re.sub(
+            r'<th class="head([^"]*)">', r'<th class="head\1" scope="col">', context["body"]
+        )
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("html-page-context", say_scopes)
     app.connect("source-read", keep_links)
     app.connect("autodoc-process-docstring", read_plainly)

@@ -1,4 +1,4 @@
-"""`make lab` starts JupyterLab with this: saving a chapter changes its files only where a cell was changed."""
+"""`make edit` starts JupyterLab with this: saving a chapter changes its files only where a cell was changed."""
 
 from book.pairs import KeepingManager
 

@@ -2,7 +2,7 @@
 
 jupytext writes the text anew at every save: captions are wrapped again, the header gets the version that wrote it, and
 a notebook's cells get new ids. `KeepingManager` lets it write, and then puts back whatever means the same as before.
-`make lab` starts JupyterLab with it (`book/jupyter_server_config.py`).
+`make edit` starts JupyterLab with it (`book/jupyter_server_config.py`).
 """
 
 from __future__ import annotations

@@ -110,6 +110,6 @@ def classifier_of(data: Dataset) -> nn.Module:
     The book's own (`gankit.classifiers`) of digits, MNIST, their stacks and CIFAR-10, trained once and then cached.
 
     Raises:
-        gankit.data.DataError: any other set.
+        gankit.data.archives.DataError: any other set.
     """
     return classifiers.load(data.name, train=True)

@@ -71,7 +71,7 @@ def compute(
 
     Raises:
         ValueError: the shown seed is not among the run's.
-        gankit.checkpoints.CheckpointError: the folder holds no checkpoint, or one of other networks or costs.
+        gankit.files.CheckpointError: the folder holds no checkpoint, or one of other networks or costs.
     """
     begun = time.perf_counter()
     setting = setting or scale(quick="digits", full="mnist-fc4")

@@ -1,7 +1,7 @@
 """Frozen records as plain values and back, and their fields by dotted names: how a recipe is stored and changed.
 
 A recipe is a record of records. `register` tells what each of its fields may hold; a record that is registered can be
-written to JSON, read back, and set on the command line:
+written to JSON, read back, and set on the command line::
 
     @register("d_terms")
     @dataclass(frozen=True)

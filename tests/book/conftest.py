@@ -27,12 +27,13 @@ def make_book(root: Path) -> Path:
     shutil.copytree(
         ROOT / "book",
         book,
-        ignore=shutil.ignore_patterns("[0-9][0-9]_*", "_build", "reference", "assignments"),
+        ignore=shutil.ignore_patterns("[0-9][0-9]_*", "_build", "assignments"),
     )
     # The chapter that links to the others in CONTRIBUTING.md calls this one by its name in the book.
     shutil.copy(FIXTURE, book / "01_the_game.md")
     for folder in build.CODE:
         (root / folder).mkdir()
+        (root / folder / "__init__.py").write_text(f'"""{folder}."""\n', "utf-8")
     (root / "gankit" / "__init__.py").write_text(PACKAGE, "utf-8")
     return book
 

@@ -31,7 +31,7 @@ def age(path: Path, seconds: float) -> None:
 def test_a_chapter_runs_when_it_or_the_code_changed_and_only_then(
     book: Path, edit: Edit, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text, notebook = book / f"{NAME}.md", book / f"{NAME}.ipynb"
+    text, notebook = book / f"{NAME}.md", book / "_build" / "executed" / f"{NAME}.ipynb"
     assert run(book, "execute") == 0
     assert "(card: 20 s)" in capsys.readouterr().out
     first = notebook.read_bytes()
@@ -67,7 +67,7 @@ def test_a_failing_cell_is_shown_and_the_old_notebook_stays(
     age(book / f"{NAME}.ipynb", 60)
     edit(book / f"{NAME}.md", "expected = np.sqrt(0.25 / 10)", "expected = np.sqrt(vairance)")
 
-    assert run(book, "execute", "--force") == 1
+    assert run(book, "chapter") == 1
     output = capsys.readouterr()
     assert f"{NAME} failed after" in output.err
     assert "expected = np.sqrt(vairance)" in output.err
@@ -81,17 +81,17 @@ def test_a_failing_cell_is_shown_and_the_old_notebook_stays(
 def test_edits_typed_into_the_notebook_are_not_overwritten(
     book: Path, edit: Edit, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(book, "execute") == 0
+    assert run(book, "chapter") == 0
     age(book / f"{NAME}.md", 60)
     edit(book / f"{NAME}.ipynb", "Coins that land on their edge.", "Coins that never land.")
-    assert run(book, "execute") == 1
+    assert run(book, "chapter") == 1
     message = capsys.readouterr().err
     assert "jupytext --sync" in message
     assert "Coins that never land." in (book / f"{NAME}.ipynb").read_text("utf-8")
     # Taking the edit into the text, as the message says, mends it.
     subprocess.run([sys.executable, "-m", "jupytext", "--sync", str(book / f"{NAME}.ipynb")], check=True)
     assert "Coins that never land." in (book / f"{NAME}.md").read_text("utf-8")
-    assert run(book, "execute") == 0
+    assert run(book, "chapter") == 0
     assert run(book, "check") == 0
 
 
@@ -100,7 +100,7 @@ def test_ctrl_c_stops_every_kernel_and_writes_nothing(book: Path, edit: Edit) ->
     sleep = "import os, time\nopen(f'pid{os.getpid()}', 'w').close()\ntime.sleep(60)\nrng = "
     edit(book / f"{NAME}.md", "rng = ", sleep)
     (book / "02_second.md").write_text((book / f"{NAME}.md").read_text("utf-8"), "utf-8")
-    command = [sys.executable, str(book / "build.py"), "execute"]
+    command = [sys.executable, str(book / "build.py"), "chapter"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 30
         while len(kernels := list(book.glob("pid*"))) < 2:
@@ -123,11 +123,91 @@ def test_an_edit_made_during_a_run_counts_as_newer(book: Path, edit: Edit) -> No
         f"with open('{NAME}.md', 'a') as file:\n    file.write('\\nTyped meanwhile.\\n')\nexpected = np.sqrt(0.025)",
     )
     age(book / f"{NAME}.md", 60)
-    assert run(book, "execute") == 0
+    assert run(book, "chapter") == 0
     chapter = build.find_chapters(book)[0]
     assert "differ" in (build.pair_difference(chapter) or "")
     build.refuse_lost_edits(chapter)  # would raise if the notebook passed for the newer of the two
     assert build.reason_to_run(chapter, build.digest_of_code(book.parent)) == "its text changed"
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git in a folder, as somebody, without the settings of whoever runs the tests."""
+    who = {
+        f"GIT_{role}_{what}": "student@example.org"
+        for role in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    }
+    plain = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, env={**os.environ, **who, **plain}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def sources(notebook: Path) -> str:
+    return "\n".join(cell.source for cell in nbformat.read(notebook, 4).cells)
+
+
+def test_a_days_work_does_not_stand_in_the_way_of_an_update(
+    book: Path, edit: Edit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    second = book / "02_second.md"
+    second.write_text((book / f"{NAME}.md").read_text("utf-8").replace("the-game", "second"), "utf-8")
+    assert run(book, "chapter") == 0
+    (book.parent / ".gitignore").write_text((build.BOOK.parent / ".gitignore").read_text("utf-8"), "utf-8")
+    git(book.parent, "init", "--quiet", "--initial-branch", "main")
+    git(book.parent, "add", "--all")
+    git(book.parent, "commit", "--quiet", "--message", "The book")
+    git(tmp_path, "clone", "--quiet", str(book.parent), "student")
+    clone, work = tmp_path / "student", tmp_path / "student" / "work"
+
+    # The day: a copy is changed, another one only run, and the book is run.
+    assert run(clone / "book", "copy") == 0
+    assert (work / "_static" / "laboratory.html").exists()
+    edit(work / f"{NAME}.ipynb", "size=(1_000, 10)", "size=(9_000, 10)")
+    edit(work / "02_second.ipynb", "0.236 of the trials", "0.5 of the trials")
+    assert run(clone / "book", "execute", "1") == 0
+    assert git(clone, "status", "--porcelain") == ""
+
+    # The book goes on, and the student pulls it.
+    for chapter in (book / f"{NAME}.md", second):
+        edit(chapter, "Coins that land on their edge.", "Coins that never land.")
+    assert run(book, "chapter") == 0
+    git(book.parent, "commit", "--quiet", "--all", "--message", "Better")
+    git(clone, "pull", "--quiet", "--ff-only")
+    capsys.readouterr()
+    assert run(clone / "book", "copy") == 0
+    said = capsys.readouterr().out
+    assert f"{NAME}.ipynb: yours is kept" in said
+    assert "size=(9_000, 10)" in sources(work / f"{NAME}.ipynb")
+    assert "02_second.ipynb: brought up to date" in said
+    assert "Coins that never land." in sources(work / "02_second.ipynb")
+    assert git(clone, "status", "--porcelain") == ""
+
+    # A renamed copy makes room for the newer one; a second call has nothing to say.
+    (work / f"{NAME}.ipynb").rename(work / "mine.ipynb")
+    assert run(clone / "book", "copy") == 0
+    assert "Coins that never land." in sources(work / f"{NAME}.ipynb")
+    capsys.readouterr()
+    assert run(clone / "book", "copy") == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_copy_that_is_no_notebook_is_kept(book: Path) -> None:
+    assert run(book, "chapter") == 0
+    assert run(book, "copy") == 0
+    broken = book.parent / "work" / f"{NAME}.ipynb"
+    broken.write_text("half a notebook", "utf-8")
+    assert run(book, "copy") == 0
+    assert broken.read_text("utf-8") == "half a notebook"
+
+
+def test_the_site_of_a_run_needs_the_run(book: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(book, "chapter") == 0
+    (book / "_build" / "executed" / f"{NAME}.ipynb").unlink()
+    assert run(book, "site", "--executed") == 1
+    assert "build.py execute` makes it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -142,7 +222,7 @@ def test_an_edit_made_during_a_run_counts_as_newer(book: Path, edit: Edit) -> No
 def test_check_finds_drift(
     book: Path, edit: Edit, capsys: pytest.CaptureFixture[str], file: str, old: str, new: str, complaint: str
 ) -> None:
-    assert run(book, "execute") == 0
+    assert run(book, "chapter") == 0
     assert run(book, "check") == 0
     edit(book / f"{NAME}{file}", old, new)
     assert run(book, "check") == 1
@@ -152,7 +232,7 @@ def test_check_finds_drift(
 def test_check_finds_a_synced_notebook_with_stale_outputs(
     book: Path, edit: Edit, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(book, "execute") == 0
+    assert run(book, "chapter") == 0
     edit(book / f"{NAME}.md", "heads of ten", "heads in ten")
     os.utime(book / f"{NAME}.md")
     subprocess.run([sys.executable, "-m", "jupytext", "--sync", str(book / f"{NAME}.md")], check=True)
@@ -230,7 +310,7 @@ def test_calibration_is_a_time() -> None:
 
 
 def test_nbval_compares_tagged_outputs_and_measures(book: Path, edit: Edit) -> None:
-    assert run(book, "execute") == 0
+    assert run(book, "chapter") == 0
     command = [
         sys.executable,
         "-m",

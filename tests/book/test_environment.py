@@ -64,6 +64,11 @@ def test_every_requirement_is_pinned_within_its_range(name: str) -> None:
     assert declared()[name].specifier.contains(pinned()[canonicalize_name(name)])
 
 
+def test_pins_allow_the_cpu_build_of_pytorch() -> None:
+    for name in ("torch", "torchvision"):
+        assert Requirement(f"{name}=={pinned()[name]}").specifier.contains(f"{pinned()[name]}+cpu")
+
+
 def test_pins_leave_the_gpu_libraries_to_torch() -> None:
     assert [name for name in pinned() if name.startswith(("nvidia", "cuda", "triton"))] == []
     assert [x for x in pinned().values() if "+" in x] == []

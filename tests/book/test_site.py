@@ -19,7 +19,7 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small chapter and the example of CONTRIBUTING.md, executed and built: two chapters that cite and number."""
     folder = make_book(tmp_path_factory.mktemp("site"))
     (folder / "04_dirac_gan.md").write_text(example_chapter(), "utf-8")
-    assert build.main(["--book", str(folder), "execute"]) == 0
+    assert build.main(["--book", str(folder), "chapter"]) == 0
     assert build.main(["--book", str(folder), "check"]) == 0
     assert build.main(["--book", str(folder), "site"]) == 0
     return folder
@@ -37,6 +37,24 @@ def test_chapters_equations_figures_and_exercises_have_the_number_of_the_file(si
     assert 'alt="A curve that circles the origin and never reaches it."' in page
 
 
+def test_heads_of_tables_say_their_scope(site: Path) -> None:
+    page = (site / "notation.html").read_text("utf-8")
+    assert page.count('<th class="head') == page.count('scope="col"') > 0
+
+
+def test_the_landing_page_starts_dates_and_licences(site: Path) -> None:
+    page = (site / "index.html").read_text("utf-8")
+    for expected in (
+        "Start with the game",
+        "landing",
+        "@misc{gan-dynamics",
+        "I. The game",
+        "1. A fixture: the coin",
+        "CC BY 4.0",
+    ):
+        assert expected in re.sub(r"</?span[^>]*>", "", page), expected
+
+
 def test_each_chapter_lists_what_it_cites(site: Path) -> None:
     first, second = ((site / name).read_text("utf-8") for name in ("01_the_game.html", "04_dirac_gan.html"))
     assert "Generative Adversarial Nets" in first.partition("<h2>References")[2]
@@ -51,17 +69,19 @@ def test_the_landing_page_lists_the_chapters_that_exist(site: Path) -> None:
 
 
 def test_the_reference_has_a_page_for_each_module(site: Path, book: Path) -> None:
-    assert [path.stem for path in (site / "reference").glob("*.html")] == ["gankit"]
+    assert {path.stem for path in (site / "reference").glob("*.html")} == set(build.CODE)
     page = (site / "reference" / "gankit.html").read_text("utf-8")
     words = " ".join(re.sub(r"<[^>]+>", "", page).split())
     assert "The size |x| of one of the floats, int | None left as it is." in words
+    assert "norm" in (site / "api.html").read_text("utf-8"), "a line for each public name"
+    assert (site / "_modules" / "gankit.html").exists(), "links lead to the source"
     # Without a word of configuration, a new module appears and a removed one goes.
     (book.parent / "gankit" / "extra.py").write_text('"""An extra module."""\n', "utf-8")
     assert build.main(["--book", str(book), "site"]) == 0
     assert "An extra module." in (site / "reference" / "gankit.extra.html").read_text("utf-8")
     (book.parent / "gankit" / "extra.py").unlink()
     assert build.main(["--book", str(book), "site"]) == 0
-    assert not (book / "reference" / "gankit.extra.md").exists()
+    assert not (book / "_build" / "source" / "reference" / "gankit.extra.md").exists()
 
 
 def test_a_broken_reference_stops_the_build(

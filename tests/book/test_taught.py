@@ -28,7 +28,7 @@ def translate(book: Path, edit: Callable[[Path, str, str], None]) -> None:
 
 def test_a_translated_chapter_is_checked_in_its_own_words(book: Path, edit, capsys) -> None:
     translate(book, edit)
-    assert build.main(["--book", str(book), "execute"]) == 0
+    assert build.main(["--book", str(book), "chapter"]) == 0
     assert build.main(["--book", str(book), "check"]) == 1
     assert "after the main matter come the sections What this does not explain" in capsys.readouterr().err
     (book.parent / "course").mkdir()
