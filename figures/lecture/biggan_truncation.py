@@ -9,7 +9,7 @@ from Glorot-uniform instead of orthogonal weights. Samples are those of the movi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -21,7 +21,8 @@ from torch import Tensor, nn
 import gankit as gk
 from figures.provenance import command_line, rounded, stamp
 from gankit import metrics
-from gankit.game.penalties import Orthogonal
+from gankit.game.penalties import Orthogonal, row_products
+from gankit.game.play import Play, Term
 from gankit.metrics.features import FeatureSpace
 from gankit.models.blocks import glorot_uniform, seeded
 from gankit.models.ensemble import Ensemble
@@ -43,19 +44,24 @@ NAMES = ("FD", "IS", "precision", "recall", "accuracy")
 PLAYERS = ("average", "generator")
 
 
-def with_diagonal(network: nn.Module) -> Tensor:
-    """1e-2 |W W^T - I|_F^2 of an ensemble's weights, `[S]`: rows orthogonal and of length 1.
+def identity_distance(network: nn.Module) -> Tensor:
+    """1e-2 |W W^T - I|_F^2 of an ensemble's weights, `[S]`: zero for rows that are orthogonal and of length 1.
 
     Source: Brock, Donahue and Simonyan 2019, equation 2 (from Brock et al. 2017); filters are rows here.
     """
-    total = 100 * Orthogonal(1e-2)(network)
+    total = row_products(network)
     for name, p in network.named_parameters():
         if p.ndim > 2 and "embedding" not in name:
             total = total + (p.flatten(2).square().sum(-1) - 1).square().sum(-1)
     return total / 100
 
 
-VARIANTS: dict[str, tuple[Callable[[nn.Module], Tensor], ...]] = {
+def with_diagonal(play: Play) -> Tensor:
+    """The same as a term of the cost of the player that learns."""
+    return identity_distance(play.learner)
+
+
+VARIANTS: dict[str, tuple[Term, ...]] = {
     "none": (),
     "1e-4": (Orthogonal(1e-4),),
     "1e-2": (Orthogonal(1e-2),),

@@ -1,9 +1,11 @@
 """The examples in docstrings run: what a reader copies must work, if not for as long as written."""
 
 import ast
+import dataclasses
 import doctest
 import inspect
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,7 +14,7 @@ import torch
 
 import gankit as gk
 from gankit import metrics, study
-from gankit.classifiers import Classifier
+from gankit.classifiers import Classifier, synthetic
 from gankit.metrics import ConsecutiveDistance, evaluate, features
 from gankit.metrics.measures import METRICS, Metric
 from gankit.metrics.protocol import table
@@ -20,7 +22,10 @@ from gankit.metrics.similarity import squared_distance
 from gankit.models.ensemble import Ensemble, pair
 
 ROOT = Path(gk.__file__).parent
-NEEDS_FILES = {"models/biggan_weights.py": "needs the authors' files"}
+NEEDS_FILES = {
+    "models/biggan_weights.py": "needs the authors' files",
+    "recipes/saved.py": "needs a run of pictures with a class of cats",
+}
 
 
 def examples() -> list[tuple[str, list[doctest.Example]]]:
@@ -34,6 +39,18 @@ def examples() -> list[tuple[str, list[doctest.Example]]]:
             if parts := doctest.DocTestParser().get_examples(text):
                 found.append((f"{path.relative_to(ROOT).as_posix()}:{getattr(node, 'name', '')}", parts))
     return found
+
+
+def short_of(module: ModuleType) -> SimpleNamespace:
+    """`gankit.classifiers.synthetic` as its example uses it, on digits and for one epoch."""
+    short = dataclasses.replace(module.QUICK, epochs=1, batches=2)
+    fixed = lambda x, y: module.FixedSet(x, y)  # noqa: E731
+    source = lambda G: SimpleNamespace(draw=lambda n: (gk.sampling.sample(G, 100), torch.arange(100) % 10))  # noqa: E731
+    train = lambda source, net, data, _: module.train(source, net, data, short, progress=False)  # noqa: E731
+    return SimpleNamespace(
+        Generated=source, FixedSet=fixed, train=train, PAPER=module.PAPER,
+        resnet20=lambda shape, classes: module.resnet20((1, 8, 8), classes, width=2),
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -53,7 +70,9 @@ def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     run = gk.Trainer(*gk.models.mlp(data.shape), data, device="cpu")
     images, labels = data.batch(torch.arange(40))
     measured = lambda seed: lambda n: run.teacher.sample(n, seed=seed)  # noqa: E731
+    test = gk.data.load("digits", n=40, seed=1)
     return {
+        "synthetic": short_of(synthetic), "data_test": test,
         "gk": gk, "torch": torch, "data": data, "run": run, "images": images, "labels": labels, "features": features,
         "space": features.classifier("digits"), "METRICS": dict(METRICS), "Metric": Metric, "table": table,
         "ConsecutiveDistance": ConsecutiveDistance, "squared_distance": squared_distance, "Ensemble": Ensemble,

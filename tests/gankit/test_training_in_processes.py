@@ -143,7 +143,7 @@ def test_metrics_are_shared_out_and_one_process_writes_the_files(two, tmp_path):
     assert best["step"] == 1 + together.index(min(together))
     assert [row[name] for row in log_of(folder)] == together
     assert sorted(path.name for path in folder.iterdir()) == [
-        "best.pt", "checkpoint-00000003.pt", "checkpoint-00000004.pt", "log.jsonl",
+        ".lock", "best.pt", "checkpoint-00000003.pt", "checkpoint-00000004.pt", "log.jsonl",
     ]  # fmt: skip
 
 
