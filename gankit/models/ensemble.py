@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -136,9 +137,15 @@ def mixes_samples(D: nn.Module) -> bool:
 
     A layer that mixes samples declares it with an attribute `mixes_samples = True`; PyTorch's batch norm is known.
     """
-    return any(
-        getattr(m, "mixes_samples", isinstance(m, nn.modules.batchnorm._BatchNorm)) for m in layers_of(D)
-    )
+    if D not in _MIXES:  # a walk over all layers in every step would cost a small network a twentieth of it
+        mixing = (
+            getattr(m, "mixes_samples", isinstance(m, nn.modules.batchnorm._BatchNorm)) for m in layers_of(D)
+        )
+        _MIXES[D] = any(mixing)
+    return _MIXES[D]
+
+
+_MIXES: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 class StackedLinear(nn.Module):

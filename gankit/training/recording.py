@@ -109,9 +109,7 @@ class Recorder:
     def after(self, stats: dict[str, Any]) -> None:
         """Do what is due after a step of these statistics."""
         run, schedule = self.run, self.schedule
-        self.costs.append(
-            tuple(stats[name].detach() for name in ("d_loss", "g_loss", "real_logit", "fake_logit"))
-        )
+        self.costs.append(tuple(stats[name] for name in ("d_loss", "g_loss", "real_logit", "fake_logit")))
         stops = self.caught is not None
         measures = self.callback is not None and self._due(schedule.callback_every)
         saves = self.out is not None and (
