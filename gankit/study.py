@@ -7,9 +7,8 @@
 
 A variant is a name and what it changes of the recipe. Variants that differ in what each replica of an ensemble may have
 for itself (the cost, Adam's rates and betas, R1's gamma, LeakyEMA's beta and start) train as one run, the others in
-runs of their own. Replicas of one seed share
-initial weights, z and data, in all variants, so what differs between them is the variant: seeds are *pairs*, and
-`summary` counts in how many of them a variant is below the reference.
+runs of their own. Replicas of one seed share initial weights, z and data, in all variants, so what differs between them
+is the variant: seeds are *pairs*, and `summary` counts in how many of them a variant is below the reference.
 
 A result is a dict that JSON can hold:
 
