@@ -87,14 +87,8 @@ def sample(arguments: argparse.Namespace) -> None:
 
 
 def _write_grid(samples: torch.Tensor, run: Trainer, target: Path) -> None:
-    if len(run.data.shape) == 1:
-        picture = _scatter(samples, run)
-    else:
-        rows = samples if run.lead else samples[None]
-        tiles = [_rgb(plotting.tile(images, pad=2)) for images in rows]
-        picture = np.concatenate(tiles, axis=1)
-        zoom = max(1, 512 // picture.shape[0])
-        picture = picture.repeat(zoom, 0).repeat(zoom, 1)
+    are_points = len(run.data.shape) == 1
+    picture = _scatter(samples, run) if are_points else plotting.sheet(samples, run.data.shape)
     with replacing(target) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
 
@@ -166,7 +160,3 @@ def _scatter(samples: torch.Tensor, run: Trainer) -> np.ndarray:
     figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
     plt.close(figure)
     return np.asarray(Image.open(buffer).convert("RGB"))
-
-
-def _rgb(picture: np.ndarray) -> np.ndarray:
-    return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)

@@ -29,7 +29,7 @@ from gankit.recipes import records
 from gankit.recipes.records import Field, register
 from gankit.training import Trainer
 from gankit.training.average import EMA
-from gankit.training.optimisers import SGD, Adam, Optimizer, RMSProp
+from gankit.training.optimisers import SGD, Adam, CosineDecay, LinearDecay, Optimizer, RMSProp
 
 MODELS: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
     "mlp": models.mlp,
@@ -233,13 +233,14 @@ BUILT_IN = {
     "networks": (Networks,),
     "g_optimizer": (Adam, SGD, RMSProp),
     "d_optimizer": (Adam, SGD, RMSProp),
+    "schedule": (LinearDecay, CosineDecay),
     "ema": (EMA,),
     "leak": (Leak,),
     "d_terms": (R1, R2, WganGP, Dragan),
     "g_terms": (Orthogonal,),
     "projections": (ClipWeights,),
 }
-"""Field of a recipe -> the kinds of records that it may hold; `records.register` adds others."""
+"""Field of a recipe, or of a record in it -> the kinds of records that it may hold; `records.register` adds others."""
 for kind in (Recipe, Every):
     register()(kind)
 for place, kinds in BUILT_IN.items():
@@ -261,6 +262,8 @@ ALIASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "beta2": ("Adam's beta2 of both networks", tuple(f"{one}.beta2" for one in BOTH)),
     "d_beta2": ("the discriminator's beta2", ("d_optimizer.beta2",)),
     "adam_eps": ("added to the root of Adam's second mean", tuple(f"{one}.eps" for one in BOTH)),
+    "schedule": ("linear_decay, cosine_decay or none, of both rates", tuple(f"{one}.schedule" for one in BOTH)),
+    "schedule_end": ("generator step at which both rates have fallen", tuple(f"{one}.schedule.end" for one in BOTH)),
     "ema_decay": ("decay of the averaged generator, per generator step", ("ema.decay",)),
     "ema_start": ("", ("ema.start",)),
     "leak_beta": ("LeakyEMA: share of real samples replaced, 0 for none", ("leak.beta",)),

@@ -21,7 +21,7 @@ import json
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -50,8 +50,11 @@ from gankit.streams import Streams
 from gankit.training import checkpoints
 from gankit.training.average import EMA, Teacher
 from gankit.training.gradients import averaged, unit_gradient
-from gankit.training.optimisers import Adam, Optimizer, descend, load_optimizer
+from gankit.training.optimisers import Adam, Optimizer, descend, load_optimizer, set_rates
 from gankit.training.recording import Diverged, Recorder, Schedule
+
+if TYPE_CHECKING:
+    from gankit.training.listeners import Listener
 
 
 class Trainer:
@@ -149,6 +152,10 @@ class Trainer:
         self.d_params = [p for p in D.parameters() if p.requires_grad]
         self.g_opt = g_optimizer.build(self.g_params)
         self.d_opt = d_optimizer.build(self.d_params)
+        self.schedules = {
+            "g_lr": (self.g_opt, getattr(g_optimizer, "schedule", None)),
+            "d_lr": (self.d_opt, getattr(d_optimizer, "schedule", None)),
+        }
         self.teacher = Teacher(self.G, ema, batch_size)
         self.states: States = _initial_states(self.game.rules, self.lead, self.device)
         self.steps = 0
@@ -167,6 +174,8 @@ class Trainer:
             (`d_grad`, `g_grad`), lists.
         """
         self._grow()
+        for optimizer, schedule in self.schedules.values():
+            set_rates(optimizer, schedule, self.steps)
         for _ in range(self.n_dis):
             d = self.d_step()
         seen = d | self.g_step()
@@ -225,6 +234,7 @@ class Trainer:
         callback: Callable[[Trainer], dict[str, Any] | None] | None = None,
         callback_every: int | None = None,
         best: str | None = None,
+        listeners: Sequence[Listener] = (),
         progress: bool = True,
     ) -> Trainer:
         """Train for `steps` more generator steps.
@@ -240,6 +250,7 @@ class Trainer:
                 returns, a dict of numbers or arrays, joins the row (`gankit.metrics.watch` measures samples).
             best: name of a number that the callback returns. The checkpoint at which it was lowest is kept as
                 `best.pt` in `out`, beside the newest ones; of several replicas the median counts, and NaN never wins.
+            listeners: called with the trainer and every row (`gankit.training.listeners`: TensorBoard, pictures).
             progress: show a bar (the environment variable TQDM_DISABLE=1 turns every bar off).
 
         Returns:
@@ -264,7 +275,7 @@ class Trainer:
         self.G.train(), self.D.train()
         out = None if out is None else Path(out)
         with (
-            Recorder(self, steps, schedule, out, callback, best, progress) as recorder,
+            Recorder(self, steps, schedule, out, callback, best, progress, listeners) as recorder,
             threads_for(self.G, self.D),
         ):
             while self.steps < recorder.last:

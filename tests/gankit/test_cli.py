@@ -48,7 +48,8 @@ COMMANDS = (
 FLAGS = [field.name for field in commands.flags.fields()]
 SHORT_NAMES = (
     "data", "size", "model", "z_dim", "depth", "width", "y_dim", "d_depth", "loss", "steps", "batch_size", "n_dis",
-    "accumulate", "precision", "optimizer", "lr", "d_lr", "beta1", "beta2", "d_beta2", "adam_eps", "ema_decay",
+    "accumulate", "precision", "optimizer", "lr", "d_lr", "beta1", "beta2", "d_beta2", "adam_eps", "schedule",
+    "schedule_end", "ema_decay",
     "ema_start", "leak_beta", "leak_start", "leak_source", "r1", "wgan_gp", "dragan", "orthogonal", "clip",
 )  # fmt: skip
 # Eight steps of a narrow network, with checkpoints at 2, 4, 6 and 8.
@@ -236,6 +237,7 @@ def test_every_field_of_a_recipe_has_a_flag(trained):
         "data": "ring", "size": 7, "networks.family": "conv", "networks.z_dim": 5, "networks.depth": 7,
         "networks.width": 11, "networks.y_dim": 9, "networks.d_depth": 6, "loss": "hinge", "steps": 12,
         "batch_size": 13, "n_dis": 2, "accumulate": 3, "precision": "bfloat16", "optimizer": "sgd", "lr": 0.25,
+        "schedule": "cosine_decay", "schedule_end": 60,
         "beta1": 0.75, "beta2": 0.875, "adam_eps": 0.0625, "ema.decay": 0.625, "ema.half_life": 64.0, "ema.start": 8,
         "leak": None, "leak.beta": 0.375, "leak.start": 9, "leak.source": "generator", "leak.precision": "bfloat16",
         "d_terms.r1.gamma": 1.5, "d_terms.wgan_gp.weight": 2.5, "d_terms.dragan.weight": 3.5,
@@ -245,6 +247,7 @@ def test_every_field_of_a_recipe_has_a_flag(trained):
     } | {
         f"{player}_optimizer{field}": value for player in "gd" for field, value in {
             "": "sgd", ".lr": 0.375, ".beta1": 0.25, ".beta2": 0.375, ".eps": 0.5, ".momentum": 0.25, ".decay": 0.125,
+            ".schedule": "cosine_decay", ".schedule.end": 70, ".schedule.start": 7, ".schedule.last": 0.25,
         }.items()
     }  # fmt: skip
     # Kinds that others registered in this process (a family of networks, an augmentation) add flags of theirs.
@@ -257,6 +260,11 @@ def test_every_field_of_a_recipe_has_a_flag(trained):
         "d_terms.dragan.every": {"dragan": 1.0}, "g_terms.orthogonal.every": {"orthogonal": 1.0},
         **{f"{p}_optimizer.momentum": {f"{p}_optimizer": "sgd"} for p in "gd"},
         **{f"{p}_optimizer.decay": {f"{p}_optimizer": "rmsprop"} for p in "gd"},
+        "schedule": {"schedule_end": 50}, "schedule_end": {"schedule": "linear_decay"},
+        **{f"{p}_optimizer.schedule": {f"{p}_optimizer.schedule.end": 50} for p in "gd"},
+        **{f"{p}_optimizer.schedule.{name}":
+           {f"{p}_optimizer.schedule": "linear_decay", f"{p}_optimizer.schedule.end": 80}
+           for p in "gd" for name in ("end", "start", "last")},
     }  # fmt: skip
 
     def words(changes: dict[str, Any]) -> list[str]:
@@ -1420,3 +1428,20 @@ def test_a_classifier_is_trained_and_kept(gankit, quick_judge):
     assert classifiers.load("digits").test_accuracy == pytest.approx(
         float(outcome.out.split()[-1].rstrip("%")) / 100, abs=1e-4
     )
+
+
+def test_a_rate_that_falls_and_pictures_while_training(gankit, tmp_path):
+    """The flags reach the run, and a run of other flags is another one."""
+    out = tmp_path / "run"
+    said = gankit(
+        "train", "ns-digits", *SHORT, "--schedule", "linear_decay", "--schedule-end", "8", "--pictures-every", "4",
+        "--out", out,
+    )  # fmt: skip
+    assert said.status == 0, said.err
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [row["g_lr"] for row in rows] == pytest.approx(
+        [1e-3 * (1 - (row["step"] - 1) / 8) for row in rows]
+    )
+    assert sorted(path.name for path in (out / "pictures").iterdir()) == [
+        f"samples-{step:08d}.png" for step in (2, 4, 8)
+    ]

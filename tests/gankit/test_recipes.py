@@ -250,6 +250,8 @@ CHANGES = {
     "g_optimizer.beta1": 0.25, "g_optimizer.beta2": 0.25, "g_optimizer.eps": 0.5, "g_optimizer.momentum": 0.5,
     "g_optimizer.decay": 0.5, "d_optimizer.lr": 0.5, "d_optimizer.beta1": 0.25, "d_optimizer.beta2": 0.25,
     "d_optimizer.eps": 0.5, "d_optimizer.momentum": 0.5, "d_optimizer.decay": 0.5, "ema.decay": 0.5,
+    **{f"{player}_optimizer.schedule{field}": value for player in "gd" for field, value in (
+        ("", "linear_decay"), (".end", 90), (".start", 9), (".last", 0.75))},
     "ema.half_life": 50.0, "ema.start": 3, "leak": None, "leak.beta": 0.25, "leak.start": 3, "leak.source": "generator",
     "leak.precision": "bfloat16", "d_terms.r1.gamma": 2.0, "d_terms.r2.gamma": 2.0,
     "d_terms.wgan_gp.weight": 2.0, "d_terms.dragan.weight": 2.0,
@@ -263,6 +265,8 @@ NEEDS = {
     "networks.y_dim": {"model": "biggan", "depth": None, "d_depth": None},
     **{f"{player}_optimizer.{name}": {f"{player}_optimizer": kind} for player in "gd"
        for name, kind in (("momentum", "sgd"), ("decay", "rmsprop"))},
+    **{f"{player}_optimizer.schedule{field}": {"schedule": "cosine_decay", "schedule_end": 80}
+       for player in "gd" for field in ("", ".end", ".start", ".last")},
     "ema.half_life": {"ema.decay": None},
 }  # fmt: skip
 """What a change goes with."""
@@ -311,6 +315,7 @@ def seen(run: gk.Trainer) -> dict[str, str]:
     average = (run.teacher.alpha, run.teacher.start)
     return known | {
         "optimisers": repr(optimisers),
+        "schedules": repr([schedule for _, schedule in run.schedules.values()]),
         "networks": repr(nets),
         "data": run.data.name,
         "ema": repr(average),
