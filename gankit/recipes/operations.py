@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -91,18 +91,25 @@ def of_recipe(recipe: Recipe) -> Cost:
 def _operations(recipe: Recipe) -> tuple[float, float]:
     """Operations of one minibatch in the training step itself: of the discriminator's, of the generator's."""
     shape, n_classes = sample_shape(recipe.data, recipe.size)
-    game = Game(losses[recipe.loss], recipe.leak, None, recipe.d_terms, recipe.g_terms)
+    game = Game(
+        losses[recipe.loss],
+        recipe.leak,
+        d_terms=recipe.d_terms,
+        g_terms=recipe.g_terms,
+        share_fakes=recipe.share_fakes,
+    )
     # Both kinds of tensor have no numbers. Meta ones are several times faster to count with; fake ones claim to be on
     # a CPU, which the penalties' autocast asks for.
     with FakeTensorMode() if game.d_terms or game.g_terms else torch.device("meta"):
         G, D = recipe.networks(shape, 0, n_classes)
         teacher = recipe.networks(shape, 0, n_classes)[0].eval()
-        counts = []
+        counts, play = [], None
         for learner, gradient in ((D, d_gradient), (G, g_gradient)):
             with _Operations() as count:
-                play = Play(
-                    game, learner, G, D, teacher, _Shapes(shape), _Streams(), recipe.batch_size, 0, {}
+                new = partial(
+                    Play, game, learner, G, D, teacher, _Shapes(shape), _Streams(), recipe.batch_size, 0, {}
                 )
+                play = play.for_generator() if learner is G and game.share_fakes else new()
                 gradient(play, list(learner.parameters()))
             counts.append(float(count.total))
     return tuple(counts)

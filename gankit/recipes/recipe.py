@@ -136,6 +136,7 @@ class Recipe:
         projections: what happens to the discriminator's weights after a step.
         augment: what happens to images before the discriminator sees them.
         rules: states that a step updates.
+        share_fakes: G learns from the samples that D saw in its last step, which saves a pass of G.
 
     Raises:
         ValueError: if the loss or another name is unknown, or a number is out of range.
@@ -162,6 +163,7 @@ class Recipe:
     projections: tuple[Projection, ...] = ()
     augment: Augment | None = None
     rules: tuple[Rule, ...] = ()
+    share_fakes: bool = False
 
     def __post_init__(self) -> None:
         losses[self.loss]

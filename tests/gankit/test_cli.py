@@ -237,7 +237,7 @@ def test_every_field_of_a_recipe_has_a_flag(trained):
         "data": "ring", "size": 7, "networks.family": "conv", "networks.z_dim": 5, "networks.depth": 7,
         "networks.width": 11, "networks.y_dim": 9, "networks.d_depth": 6, "loss": "hinge", "steps": 12,
         "batch_size": 13, "n_dis": 2, "accumulate": 3, "precision": "bfloat16", "optimizer": "sgd", "lr": 0.25,
-        "schedule": "cosine_decay", "schedule_end": 60,
+        "schedule": "cosine_decay", "schedule_end": 60, "share_fakes": True,
         "beta1": 0.75, "beta2": 0.875, "adam_eps": 0.0625, "ema.decay": 0.625, "ema.half_life": 64.0, "ema.start": 8,
         "leak": None, "leak.beta": 0.375, "leak.start": 9, "leak.source": "generator", "leak.precision": "bfloat16",
         "d_terms.r1.gamma": 1.5, "d_terms.wgan_gp.weight": 2.5, "d_terms.dragan.weight": 3.5,

@@ -86,6 +86,7 @@ GAMES: dict[str, dict[str, Any]] = {
     "WGAN-GP": {"d_terms": [WganGP(1.0)], "loss": "wgan"},
     "DRAGAN": {"d_terms": [Dragan(1.0)]},
     "orthogonal": {"g_terms": [Orthogonal(0.01)]},
+    "shared fakes": {"share_fakes": True, "leak": gk.Leak(0.25), "d_terms": [WganGP(1.0)]},
     "lazy": {"d_terms": [Every(R1(1.0), 3)], "g_terms": [Every(Orthogonal(0.01), 2)]},
     "made up": {
         "loss": CUBIC,

@@ -256,7 +256,7 @@ CHANGES = {
     "leak.precision": "bfloat16", "d_terms.r1.gamma": 2.0, "d_terms.r2.gamma": 2.0,
     "d_terms.wgan_gp.weight": 2.0, "d_terms.dragan.weight": 2.0,
     "d_terms.dragan.spread": 0.25, "g_terms.orthogonal.weight": 2.0, "projections.clip_weights.limit": 0.5,
-    "d_terms.r1.every": 2, "d_terms.r2.every": 2,
+    "d_terms.r1.every": 2, "d_terms.r2.every": 2, "share_fakes": True,
     "d_terms.wgan_gp.every": 2, "d_terms.dragan.every": 2, "g_terms.orthogonal.every": 2,
 }  # fmt: skip
 """Every field that reaches a trainer, and another value than the recipe's."""
