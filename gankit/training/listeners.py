@@ -2,7 +2,7 @@
 
 A *listener* is any function of the run and a row (a dict: "step", "images", "seconds", costs, norms, measurements).
 Of several processes, process 0 calls it. What it raises stops the run. Weights & Biases takes three lines, and MLflow
-three others:
+three others::
 
     import wandb
     wandb.init(project="gans", config=run.recipe)
