@@ -205,12 +205,15 @@ def grid(
     return ax.figure
 
 
-def sheet(samples: Tensor, shape: Sequence[int], pad: int = 2) -> np.ndarray:
+def sheet(
+    samples: Tensor, shape: Sequence[int], columns: int | None = None, pad: int = 2
+) -> np.ndarray:
     """Samples as one picture, those of several replicas side by side.
 
     Args:
         samples: `[*lead, N, *shape]`; images in [-1, 1], or points of the plane.
         shape: of one sample: (C, H, W) with C = 1 or 3, or (2,).
+        columns: images per row of each replica; about sqrt(N) when None.
         pad: pixels between images.
 
     Returns:
@@ -232,7 +235,7 @@ def sheet(samples: Tensor, shape: Sequence[int], pad: int = 2) -> np.ndarray:
         picture = np.array(figure.canvas.buffer_rgba())[..., :3]
         plt.close(figure)
         return picture
-    tiles = [tile(images, pad=pad) for images in rows]
+    tiles = [tile(images, columns, pad) for images in rows]
     picture = np.concatenate(
         [t if t.ndim == 3 else np.repeat(t[..., None], 3, axis=2) for t in tiles], axis=1
     )

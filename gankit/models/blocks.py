@@ -431,7 +431,7 @@ def residual_glorot(net: nn.Module) -> None:
 
 
 def neutral_conditions(net: nn.Module) -> None:
-    """Conditional batch norm with gain 1 and bias 0 for every class, a Glorot-uniform table of a projection, in place."""
+    """Conditional batch norm with gain 1 and bias 0 for every class; Glorot-uniform tables of projections; in place."""
     for module in net.modules():
         if isinstance(module, ConditionalBatchNorm2d):
             nn.init.zeros_(module.gain.weight)

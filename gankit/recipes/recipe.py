@@ -20,10 +20,12 @@ from gankit import data as datasets
 from gankit import models
 from gankit.data.dataset import Dataset
 from gankit.device import PRECISIONS
+from gankit.game.classes import LearnClasses, ShowClasses
 from gankit.game.leak import Leak
 from gankit.game.losses import losses
 from gankit.game.penalties import R1, R2, ClipWeights, Dragan, Orthogonal, WganGP
 from gankit.game.play import Augment, Every, Projection, Rule, Term
+from gankit.models.conditioning import Condition
 from gankit.models.ensemble import pair
 from gankit.recipes import records
 from gankit.recipes.records import Field, register
@@ -59,11 +61,15 @@ class Networks:
         z_dim: length of a latent vector.
         depth: weight layers of each network (mlp, conv).
         width: hidden units (mlp) or filters next to the picture (the others).
-        y_dim: length of the class embedding that all blocks share (biggan).
+        y_dim: length of the class embedding that all blocks share (biggan), or of a condition's.
         d_depth: weight layers of the discriminator, where they differ (mlp).
+        g_condition: how the generator reads labels, one-hot, embedding, batch-norm or skip-z (mlp, conv, sngan,
+            wgan-gp); none for a generator without classes.
+        d_condition: how the discriminator does, concat, concat-hidden, class-head or projection.
 
     Raises:
-        ValueError: an unknown family, a size below 1, or one that the family does not have.
+        ValueError: an unknown family, a size below 1, one that the family does not have, or a condition of one network
+            alone.
     """
 
     family: str = "mlp"
@@ -72,6 +78,8 @@ class Networks:
     width: int | None = 64
     y_dim: int | None = None
     d_depth: int | None = None
+    g_condition: str | None = None
+    d_condition: str | None = None
 
     def __post_init__(self) -> None:
         if self.family not in MODELS:
@@ -79,14 +87,35 @@ class Networks:
         takes = inspect.signature(MODELS[self.family]).parameters
         for name, value in self.sizes.items():
             _check_count(name, value)
-            if name not in takes:
+            if name not in takes and not (name == "y_dim" and self.g_condition):
                 flag = f"--{name.replace('_', '-')} none"
                 raise ValueError(f"model {self.family!r} has no {name}, got {value}; {flag} unsets it")
+        ways = {"g_condition": self.g_condition, "d_condition": self.d_condition}
+        if any(ways.values()) and "condition" not in takes:
+            able = ", ".join(
+                name for name in MODELS if "condition" in inspect.signature(MODELS[name]).parameters
+            )
+            raise ValueError(f"g_condition and d_condition are for {able}, got model {self.family!r}")
+        if any(ways.values()) and not all(ways.values()):
+            raise ValueError(f"g_condition and d_condition must be given together, got {ways}")
+        self.condition(1)
+
+    def condition(self, n_classes: int) -> Condition | None:
+        """How both networks read the labels of so many classes; None where they read none, or their family has its own.
+
+        Raises:
+            ValueError: an unknown way.
+        """
+        if not (self.g_condition and self.d_condition):
+            return None
+        y_dim = {} if self.y_dim is None else {"y_dim": self.y_dim}
+        return Condition(n_classes, self.g_condition, self.d_condition, **y_dim)
 
     @property
     def sizes(self) -> dict[str, int]:
         """The sizes that are given."""
-        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(Networks)[1:]}
+        names = ("z_dim", "depth", "width", "y_dim", "d_depth")
+        given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value is not None}
 
     def __call__(self, shape: tuple[int, ...], seed: int, n_classes: int = 0) -> tuple[nn.Module, nn.Module]:
@@ -101,12 +130,16 @@ class Networks:
             ValueError: if the family does not fit the shape, or is conditional and there are no classes.
         """
         model, sizes = MODELS[self.family], self.sizes
-        if "n_classes" in inspect.signature(model).parameters:
-            if n_classes < 1:
-                raise ValueError(
-                    f"model {self.family!r} learns classes and needs n_classes of at least 1, got {n_classes}"
-                )
-            sizes["n_classes"] = n_classes
+        own = "n_classes" in inspect.signature(model).parameters
+        if (own or self.g_condition) and n_classes < 1:
+            raise ValueError(
+                f"model {self.family!r} learns classes and needs n_classes of at least 1, got {n_classes}"
+            )
+        if own:
+            return model(shape, seed=seed, n_classes=n_classes, **sizes)
+        if (condition := self.condition(n_classes)) is not None:
+            sizes.pop("y_dim", None)
+            return model(shape, seed=seed, condition=condition, **sizes)
         return model(shape, seed=seed, **sizes)
 
 
@@ -238,8 +271,8 @@ BUILT_IN = {
     "schedule": (LinearDecay, CosineDecay),
     "ema": (EMA,),
     "leak": (Leak,),
-    "d_terms": (R1, R2, WganGP, Dragan),
-    "g_terms": (Orthogonal,),
+    "d_terms": (R1, R2, WganGP, Dragan, LearnClasses),
+    "g_terms": (Orthogonal, ShowClasses),
     "projections": (ClipWeights,),
 }
 """Field of a recipe, or of a record in it -> the kinds of records that it may hold; `records.register` adds others."""
@@ -257,6 +290,8 @@ ALIASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "width": ("", ("networks.width",)),
     "y_dim": ("", ("networks.y_dim",)),
     "d_depth": ("", ("networks.d_depth",)),
+    "g_condition": ("", ("networks.g_condition",)),
+    "d_condition": ("", ("networks.d_condition",)),
     "optimizer": ("adam, sgd or rmsprop, of both networks", BOTH),
     "lr": ("learning rate of both networks", tuple(f"{one}.lr" for one in BOTH)),
     "d_lr": ("the discriminator's learning rate", ("d_optimizer.lr",)),

@@ -51,6 +51,7 @@ SHORT_NAMES = (
     "accumulate", "precision", "optimizer", "lr", "d_lr", "beta1", "beta2", "d_beta2", "adam_eps", "schedule",
     "schedule_end", "ema_decay",
     "ema_start", "leak_beta", "leak_start", "leak_source", "r1", "wgan_gp", "dragan", "orthogonal", "clip",
+    "g_condition", "d_condition", "learn_classes", "show_classes",
 )  # fmt: skip
 # Eight steps of a narrow network, with checkpoints at 2, 4, 6 and 8.
 SHORT = (
@@ -244,6 +245,9 @@ def test_every_field_of_a_recipe_has_a_flag(trained):
         "d_terms.dragan.spread": 4.5, "g_terms.orthogonal.weight": 0.5, "projections.clip_weights.limit": 0.0625,
         "d_terms.r1.every": 2, "d_terms.wgan_gp.every": 3, "d_terms.dragan.every": 4,
         "d_terms.r2.gamma": 1.25, "d_terms.r2.every": 6, "g_terms.orthogonal.every": 5,
+        "networks.g_condition": "skip-z", "networks.d_condition": "concat-hidden", "d_terms.learn_classes.weight": 1.75,
+        "d_terms.learn_classes.fake": 0.25, "d_terms.learn_classes.every": 7, "g_terms.show_classes.weight": 2.25,
+        "g_terms.show_classes.every": 8,
     } | {
         f"{player}_optimizer{field}": value for player in "gd" for field, value in {
             "": "sgd", ".lr": 0.375, ".beta1": 0.25, ".beta2": 0.375, ".eps": 0.5, ".momentum": 0.25, ".decay": 0.125,
@@ -257,6 +261,8 @@ def test_every_field_of_a_recipe_has_a_flag(trained):
         "networks.family": {"d_depth": None}, "networks.y_dim": {"model": "biggan", "depth": None, "d_depth": None},
         "ema.half_life": {"ema.decay": None}, "d_terms.dragan.spread": {"dragan": 1.0},
         "d_terms.r1.every": {"r1": 1.0}, "d_terms.r2.every": {"r2": 1.0}, "d_terms.wgan_gp.every": {"wgan_gp": 1.0},
+        "networks.g_condition": {"d_condition": "concat"}, "networks.d_condition": {"g_condition": "one-hot"},
+        "d_terms.learn_classes.every": {"learn_classes": 1.0}, "g_terms.show_classes.every": {"show_classes": 1.0},
         "d_terms.dragan.every": {"dragan": 1.0}, "g_terms.orthogonal.every": {"orthogonal": 1.0},
         **{f"{p}_optimizer.momentum": {f"{p}_optimizer": "sgd"} for p in "gd"},
         **{f"{p}_optimizer.decay": {f"{p}_optimizer": "rmsprop"} for p in "gd"},
