@@ -270,7 +270,7 @@ def _of_class_neighbours(name: str, about: str) -> Metric:
         ).mean
 
     return Metric(
-        f"{name}[within classes]",
+        f"intra-{name}",
         value,
         error=lambda case: case.jackknife(value),
         needs=("features", "labels"),

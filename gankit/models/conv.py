@@ -71,9 +71,18 @@ def conv(
         for i in reversed(range(depth - 1)):
             # A stride of 2 doubles a side to 2n - 1; one more row is needed where the side was even.
             extra = (int(heights[i] % 2 == 0), int(widths[i] % 2 == 0))
-            layers += [
-                nn.ConvTranspose2d(channels[i + 1], channels[i], 3, stride=2, padding=1, output_padding=extra)
-            ]
+            bias = norm is None or i == 0  # normalisation would subtract it
+            layers.append(
+                nn.ConvTranspose2d(
+                    channels[i + 1],
+                    channels[i],
+                    3,
+                    stride=2,
+                    padding=1,
+                    output_padding=extra,
+                    bias=bias,
+                )
+            )
             layers += [*normed(channels[i]), nn.ReLU()] if i else [nn.Tanh()]
         return layers
 

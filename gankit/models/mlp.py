@@ -93,5 +93,7 @@ def _hidden(
         if join := (joined or {}).get(i):
             layers.append(join)
             n_in += join.size
-        layers += [nn.Linear(n_in, n_out), *([] if norm is None else [norm(n_out)]), nn.ReLU()]
+        # Normalisation subtracts the mean, and a bias before it with it.
+        linear = nn.Linear(n_in, n_out, bias=norm is None)
+        layers += [linear, *([] if norm is None else [norm(n_out)]), nn.ReLU()]
     return layers

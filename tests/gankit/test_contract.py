@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 import gankit as gk
 from gankit import processes
+from gankit.game.classes import LearnClasses, ShowClasses
 from gankit.game.penalties import R1, R2, Dragan, Orthogonal, WganGP
 from gankit.game.play import Every, Play, Term, d_gradient, g_gradient
 from gankit.streams import Streams
@@ -88,6 +89,7 @@ GAMES: dict[str, dict[str, Any]] = {
     "orthogonal": {"g_terms": [Orthogonal(0.01)]},
     "shared fakes": {"share_fakes": True, "leak": gk.Leak(0.25), "d_terms": [WganGP(1.0)]},
     "lazy": {"d_terms": [Every(R1(1.0), 3)], "g_terms": [Every(Orthogonal(0.01), 2)]},
+    "AC-GAN": {"d_terms": [R1(1.0), LearnClasses(1.0)], "g_terms": [ShowClasses(0.5)]},
     "made up": {
         "loss": CUBIC,
         "d_terms": [SquaredLogits(), Weighted()],
@@ -103,8 +105,17 @@ def networks(seed: int) -> tuple[nn.Module, nn.Module]:
     return gk.models.mlp(DIGITS.shape, z_dim=4, depth=3, width=8, seed=seed)
 
 
+def class_networks(seed: int) -> tuple[nn.Module, nn.Module]:
+    condition = gk.models.Condition(10, "skip-z", "class-head", y_dim=4)
+    return gk.models.mlp(DIGITS.shape, z_dim=6, depth=3, width=8, condition=condition, seed=seed)
+
+
+NETWORKS = {"AC-GAN": class_networks}
+"""Of games that are not played with any networks."""
+
+
 def run_of(name: str, nets: Any = None, **settings: Any) -> gk.Trainer:
-    G, D = nets or networks(0)
+    G, D = nets or NETWORKS.get(name, networks)(0)
     numbers = {"batch_size": 8, "n_dis": 2, "device": "cpu"} | GAMES[name] | settings
     adam = gk.Adam(1e-3)
     return gk.Trainer(G, D, DIGITS, g_optimizer=adam, d_optimizer=adam, **numbers)
@@ -117,7 +128,7 @@ def weights(run: gk.Trainer) -> Tensor:
 
 @pytest.mark.parametrize("name", GAMES)
 def test_a_replica_trains_alike_alone_and_beside_another(name: str) -> None:
-    together = run_of(name, gk.pair(networks, (3, 0))).fit(4, progress=False)
+    together = run_of(name, gk.pair(NETWORKS.get(name, networks), (3, 0))).fit(4, progress=False)
     alone = run_of(name).fit(4, progress=False)
     for pair, net in ((together.G, alone.G), (together.D, alone.D)):
         for ours, other in zip(pair.replica(1).parameters(), net.parameters(), strict=True):
@@ -156,7 +167,7 @@ def test_bfloat16_trains_near_float32(name: str) -> None:
 @pytest.mark.parametrize("name", GAMES)
 @pytest.mark.parametrize("player", ["D", "G"])
 def test_gradients_are_those_of_finite_differences(name: str, player: str) -> None:
-    G, D = networks(0)
+    G, D = NETWORKS.get(name, networks)(0)
     run = (
         run_of(name, (G.double(), D.double()), loss="ns")
         if name != "made up"
