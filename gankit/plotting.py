@@ -205,9 +205,7 @@ def grid(
     return ax.figure
 
 
-def sheet(
-    samples: Tensor, shape: Sequence[int], columns: int | None = None, pad: int = 2
-) -> np.ndarray:
+def sheet(samples: Tensor, shape: Sequence[int], columns: int | None = None, pad: int = 2) -> np.ndarray:
     """Samples as one picture, those of several replicas side by side.
 
     Args:

@@ -3,7 +3,9 @@
 The auxiliary classifier GAN adds L_C = E log P(C = c | x) + E log P(C = c | G(z, c)) to what both players maximise: D
 maximises L_S + lambda_1 L_C and G maximises -L_S + lambda_2 L_C. Here both minimise, so the terms are cross-entropies.
 
-    >>> run = gk.Trainer(G, D, data, d_terms=[LearnClasses(1.0)], g_terms=[ShowClasses(1.0)])   # doctest: +SKIP
+    >>> from gankit.game.classes import LearnClasses, ShowClasses
+    >>> G, D = gk.models.mlp(data.shape, condition=gk.models.Condition(10, d="class-head"))
+    >>> run = gk.Trainer(G, D, data, d_terms=[LearnClasses(1.0)], g_terms=[ShowClasses(1.0)])
 
 Source: Odena, Olah and Shlens 2017, "Conditional image synthesis with auxiliary classifier GANs", equations 2 and 3.
 """

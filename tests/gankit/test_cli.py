@@ -424,6 +424,45 @@ def test_the_flags_of_sample_choose_network_seed_number_and_file(gankit, done, t
     assert not (done / "samples.png").exists()
 
 
+def test_ways_between_samples(gankit, done, tmp_path):
+    folder, target = tmp_path / "by-class", tmp_path / "x.npz"
+    assert gankit("train", "projection-digits", "--out", folder, *SHORT).status == 0
+    saved = gk.load(folder, device="cpu")
+
+    def made(*flags: object) -> dict[str, np.ndarray]:
+        assert gankit("sample", folder, "--to", target, *flags).status == 0
+        return dict(np.load(target))
+
+    found = made("-n", 12, "--interpolate", "class", "--ways", 3, "--labels", "3,8,1")
+    ways = saved.interpolate("class", rows=3, steps=4, labels=["3", "8", "1"])
+    assert np.array_equal(
+        found["images"], gk.metrics.features.to_uint8(ways.flatten(0, 1)).movedim(1, -1).numpy()
+    )
+    assert found["labels"].shape == (12, 10)
+    found = made("-n", 6, "--interpolate", "z", "--ways", 2, "--labels", "3,8", "--sample-seed", 4)
+    ways = saved.interpolate("z", rows=2, steps=3, labels=["3", "8"], seed=4)
+    assert np.array_equal(
+        found["images"], gk.metrics.features.to_uint8(ways.flatten(0, 1)).movedim(1, -1).numpy()
+    )
+    assert found["labels"].tolist() == [3, 3, 3, 8, 8, 8]
+    # Samples between classes belong to no class's folder; a grid has a row for each way.
+    assert gankit("sample", folder, "--to", tmp_path / "pngs", "-n", 4, "--interpolate", "class", "--ways", 2,
+                  "--labels", "0,1").status == 0  # fmt: skip
+    assert sorted(p.name for p in (tmp_path / "pngs").iterdir()) == [f"{i:06d}.png" for i in range(4)]
+    assert gankit("sample", folder, "-n", 6, "--interpolate", "z", "--ways", 2).status == 0
+    picture = np.asarray(Image.open(folder / "samples.png"))
+    assert picture.shape[0] / picture.shape[1] == pytest.approx(22 / 32)
+    assert gankit("sample", done, "-n", 6, "--interpolate", "z", "--ways", 2).status == 0, (
+        "without classes, too"
+    )
+    refused(
+        gankit("sample", folder, "-n", 7, "--interpolate", "z", "--ways", 2),
+        "--n must be a multiple of --ways",
+    )
+    refused(gankit("sample", folder, "-n", 16, "--interpolate", "class"), "needs labels, at least 2")
+    refused(gankit("sample", folder, "--interpolate", "z", "--truncation", 0.5), "leave out --truncation")
+
+
 def test_several_seeds_stand_side_by_side(gankit, tmp_path):
     folder = tmp_path / "run"
     gankit("train", "ns-digits", "--out", folder, *SHORT, "--seed", 0, 1, 2)
@@ -1330,7 +1369,7 @@ def test_a_classifier_of_own_pictures_is_written_and_used(gankit, tmp_path, quic
         ("train", ["--out", "--seed", "--log-every", "--save-every", "--keep-every", "--from", "--dry-run",
                    "--download", "--device", "--root", "--quiet"]),
         ("export", ["--to", "--best", "--step", "--network"]),
-        ("sample", ["-n", "--labels", "--to", "--network", "--sample-seed", "--truncation", "--standing", "--device",
+        ("sample", ["-n", "--labels", "--interpolate", "--ways", "--to", "--network", "--sample-seed", "--truncation", "--standing", "--device",
                     "--root"]),
         ("evaluate", ["-n", "--to", "--network", "--sample-seed", "--truncation", "--standing", "--device", "--root",
                       "--metrics",
