@@ -165,8 +165,8 @@ def compute(world: str = "digits", n_seeds: int = 0, steps: int = 0, kept: str =
         kept: a folder where each way's numbers are kept when it is done, and found when the command starts again.
 
     Returns:
-        "ways": way -> what `train` returns; "real": `Inside.ceiling`; "settings"; "summary" (`summarise`);
-        "provenance".
+        "ways": way -> what `train` returns; "real": `Inside.ceiling`; "inside": way -> `inside_classes`; "settings";
+        "summary" (`summarise`); "provenance".
 
     Raises:
         ValueError: an unknown world.
@@ -191,10 +191,21 @@ def compute(world: str = "digits", n_seeds: int = 0, steps: int = 0, kept: str =
     return {
         "ways": ways,
         "real": real,
+        "inside": {name: inside_classes(one, ways["projection"], real) for name, one in ways.items()},
         "settings": {"recipe": recipe, "changes": changes, "steps": steps, "per_class": PER_CLASS, "k": K},
         "summary": summarise(ways, real),
         "provenance": stamp(max(spent, time.perf_counter() - begun), seeds, packages=("torch", "numpy")),
     }
+
+
+def inside_classes(
+    one: Mapping[str, Any], projection: Mapping[str, Any], real: Mapping[str, Any]
+) -> dict[str, list[float]]:
+    """Of each seed: "lost", the number of classes with less than `COLLAPSED` of the recall of real images; "behind",
+    the share of classes whose distance is larger than projection's."""
+    lost = np.array(one["classes"]["recall"]) < COLLAPSED * np.array(real["recall"])
+    behind = np.array(one["classes"]["distance"]) > np.array(projection["classes"]["distance"])
+    return {"lost": lost.sum(-1).tolist(), "behind": behind.mean(-1).tolist()}
 
 
 def summarise(ways: Mapping[str, Any], real: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -206,8 +217,7 @@ def summarise(ways: Mapping[str, Any], real: Mapping[str, Any]) -> dict[str, dic
         ends = {key: np.array(values) for key, values in one["end"].items()}
         row: dict[str, Any] = {key: rounded(np.median(values), 4) for key, values in ends.items()}
         row["sd"] = rounded(ends["distance"].std(ddof=1) if len(ends["distance"]) > 1 else 0.0, 3)
-        lost = np.array(one["classes"]["recall"]) < COLLAPSED * np.array(real["recall"])
-        row["collapsed"] = rounded(lost.sum(-1).mean(), 3)
+        row["collapsed"] = rounded(np.mean(inside_classes(one, ways["projection"], real)["lost"]), 3)
         if name != "projection":
             for key in ("distance", "recall", "accuracy"):
                 other = np.array(ways["projection"]["end"][key])

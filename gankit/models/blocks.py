@@ -430,6 +430,12 @@ def residual_glorot(net: nn.Module) -> None:
     neutral_conditions(net)
 
 
+def glorot_conditional(net: nn.Module) -> None:
+    """`glorot_uniform`, and for what reads labels `neutral_conditions`, in place."""
+    glorot_uniform(net)
+    neutral_conditions(net)
+
+
 def neutral_conditions(net: nn.Module) -> None:
     """Conditional batch norm with gain 1 and bias 0 for every class; Glorot-uniform tables of projections; in place."""
     for module in net.modules():

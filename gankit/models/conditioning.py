@@ -123,6 +123,24 @@ class ClassHead(nn.Module):
         return self.psi(phi).squeeze(-1), self.classes(phi)
 
 
+def players(
+    condition: Condition | None,
+    make_G: Callable[[], nn.Module],
+    make_D: Callable[[], Discriminator],
+    init: Callable[[nn.Module], None],
+) -> tuple[nn.Module, Discriminator]:
+    """(G, D) with initial weights. Those of a conditional G are drawn before D is made: ways to condition D, at a seed,
+    begin with the same G."""
+    G = make_G()
+    if condition is not None:
+        init(G)
+    D = make_D()
+    if condition is None:
+        init(G)
+    init(D)
+    return G, D
+
+
 def generator(
     condition: Condition | None,
     layers: Callable[[int, Norm | None], list[nn.Module]],

@@ -16,12 +16,11 @@ from gankit.models.blocks import (
     Norm,
     Squeeze,
     dcgan_normal,
-    glorot_uniform,
-    neutral_conditions,
+    glorot_conditional,
     positive,
     seeded,
 )
-from gankit.models.conditioning import Condition, Join, discriminator, generator
+from gankit.models.conditioning import Condition, Join, discriminator, generator, players
 
 
 def conv(
@@ -95,12 +94,12 @@ def conv(
         return [*layers, nn.Flatten(-3, -1)]
 
     with seeded(seed):  # building a layer draws numbers too
-        G = generator(condition, up, z_dim, tuple(shape), places=depth, norm=ConditionalBatchNorm2d)
-        D = discriminator(condition, down, math.prod(top), hidden=depth - 2)
-        for net in (G, D):
-            glorot_uniform(net)
-            neutral_conditions(net)
-    return G, D
+        return players(
+            condition,
+            lambda: generator(condition, up, z_dim, tuple(shape), places=depth, norm=ConditionalBatchNorm2d),
+            lambda: discriminator(condition, down, math.prod(top), hidden=depth - 2),
+            glorot_conditional,
+        )
 
 
 def dcgan(

@@ -12,12 +12,11 @@ from gankit.models.blocks import (
     ConditionalBatchNorm1d,
     Discriminator,
     Norm,
-    glorot_uniform,
-    neutral_conditions,
+    glorot_conditional,
     positive,
     seeded,
 )
-from gankit.models.conditioning import Condition, Join, discriminator, generator
+from gankit.models.conditioning import Condition, Join, discriminator, generator, players
 
 
 def mlp(
@@ -63,24 +62,22 @@ def mlp(
     n_values = math.prod(shape)
     output = [nn.Tanh(), nn.Unflatten(-1, tuple(shape))] if len(shape) > 1 else []
     flatten = [nn.Flatten(-len(shape), -1)] if len(shape) > 1 else []
+    sizes = [n_values, *[d_width] * (d_depth - 1)]
+
+    def up(n_in: int, norm: Norm | None) -> list[nn.Module]:
+        sizes = [n_in, *[width] * (depth - 1)]
+        return [*_hidden(sizes, norm), nn.Linear(sizes[-1], n_values), *output]
+
+    def down(joined: Mapping[int, Join]) -> list[nn.Module]:
+        return [*flatten, *_hidden(sizes, joined=joined)]
+
     with seeded(seed):
-
-        def up(n_in: int, norm: Norm | None) -> list[nn.Module]:
-            sizes = [n_in, *[width] * (depth - 1)]
-            return [*_hidden(sizes, norm), nn.Linear(sizes[-1], n_values), *output]
-
-        G = generator(condition, up, z_dim, tuple(shape), places=depth, norm=ConditionalBatchNorm1d)
-        sizes = [n_values, *[d_width] * (d_depth - 1)]
-        D = discriminator(
+        return players(
             condition,
-            lambda joined: [*flatten, *_hidden(sizes, joined=joined)],
-            sizes[-1],
-            hidden=d_depth - 2,
+            lambda: generator(condition, up, z_dim, tuple(shape), places=depth, norm=ConditionalBatchNorm1d),
+            lambda: discriminator(condition, down, sizes[-1], hidden=d_depth - 2),
+            glorot_conditional,
         )
-        for net in (G, D):
-            glorot_uniform(net)
-            neutral_conditions(net)
-    return G, D
 
 
 def _hidden(

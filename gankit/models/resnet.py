@@ -32,7 +32,7 @@ from gankit.models.blocks import (
     residual_glorot,
     seeded,
 )
-from gankit.models.conditioning import Condition, Join, discriminator, generator
+from gankit.models.conditioning import Condition, Join, discriminator, generator, players
 from gankit.models.spectral import SNConv2d, SNEmbedding, SNLinear
 
 
@@ -170,27 +170,23 @@ def _residual(
     plan = plan_for(shape, SNGAN)
     width, d_width = sngan_widths(plan, width, d_width)
     positive(z_dim=z_dim, width=width, d_width=d_width)
+
+    def up(n_in: int, norm: Norm | None) -> list[nn.Module]:
+        return generator_layers(plan, shape[0], n_in, width, nn.Conv2d, nn.Linear, norm)
+
+    def down(joined: Mapping[int, Join]) -> list[nn.Module]:
+        return discriminator_layers(plan, shape[0], d_width, d_conv, joined=joined)
+
+    places = 1 + len(plan.up)
+    kinds = {"norm": ConditionalBatchNorm2d, "plain": BatchNorm2d}
+    heads = {"linear": d_linear, "embedding": d_embedding}
     with seeded(seed):
-        G = generator(
+        return players(
             condition,
-            lambda n, norm: generator_layers(plan, shape[0], n, width, nn.Conv2d, nn.Linear, norm),
-            z_dim,
-            tuple(shape),
-            places=1 + len(plan.up),
-            norm=ConditionalBatchNorm2d,
-            plain=BatchNorm2d,
+            lambda: generator(condition, up, z_dim, tuple(shape), places=places, **kinds),
+            lambda: discriminator(condition, down, plan.features * d_width, hidden=3, **heads),
+            residual_glorot,
         )
-        D = discriminator(
-            condition,
-            lambda joined: discriminator_layers(plan, shape[0], d_width, d_conv, joined=joined),
-            plan.features * d_width,
-            hidden=3,
-            linear=d_linear,
-            embedding=d_embedding,
-        )
-        residual_glorot(G)
-        residual_glorot(D)
-    return G, D
 
 
 def conditional(

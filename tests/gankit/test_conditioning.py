@@ -118,6 +118,14 @@ def test_every_way_is_called_alike(family, g, d):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("g", G_WAYS)
+def test_ways_of_d_begin_with_the_same_g(family, g):
+    """Else pairs of one seed would differ in more than the way."""
+    weights = [nets(family, Condition(K, g, d, Y), 3)[0].state_dict() for d in D_WAYS]
+    assert all(torch.equal(weights[0][key], other[key]) for other in weights[1:] for key in other)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_seed_is_that_of_the_unconditional_weights(family):
     """Nothing is drawn from elsewhere, and the caller's random state stays."""
     torch.manual_seed(3)
@@ -132,8 +140,12 @@ def test_batch_norm_and_projection_are_the_projection_gan():
     other = gk.models.projection_gan((3, 32, 32), 10, width=16)
     for mine, theirs in zip(ours, other, strict=True):
         mine, theirs = mine.state_dict(), theirs.state_dict()
-        assert mine.keys() == theirs.keys()
-        assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+        assert {key: x.shape for key, x in mine.items()} == {key: x.shape for key, x in theirs.items()}
+    ours[1].load_state_dict(other[1].state_dict()), ours[0].load_state_dict(other[0].state_dict())
+    z, y = torch.randn(4, 128), torch.arange(4)
+    x = ours[0](z, y)
+    assert torch.equal(x, other[0](z, y))
+    assert torch.equal(ours[1](x, y), other[1](x, y))
     assert tuple(map(count, gk.models.sngan((3, 32, 32), condition=Condition(10, "batch-norm")))) == (
         4_304_387,
         1_055_105,
