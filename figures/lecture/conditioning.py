@@ -31,6 +31,7 @@ from gankit.classifiers import compute_features
 from gankit.data import Dataset
 from gankit.metrics.frechet import frechet_distance
 from gankit.metrics.neighbours import prdc
+from gankit.metrics.similarity import ms_ssim_diversity
 from gankit.models.sampling import Sampler
 from gankit.plotting import band, use_style
 from gankit.training import Trainer
@@ -75,8 +76,10 @@ class Inside:
 
     def __init__(self, data: Dataset, network: torch.nn.Module) -> None:
         rows = [(data.labels == c).nonzero()[:PER_CLASS, 0] for c in range(data.n_classes)]
+        pictures = [data.normalise(data.images[of]) for of in rows]
         self.network = network
-        self.real = [compute_features(network, data.normalise(data.images[of])) for of in rows]
+        self.real = [compute_features(network, one) for one in pictures]
+        self.real_pictures = torch.cat(pictures)
         self.labels = torch.arange(data.n_classes).repeat_interleave(PER_CLASS)
 
     def distances(self, features: Tensor) -> Tensor:
@@ -98,10 +101,15 @@ class Inside:
         hits = self.network.logits(features).argmax(-1) == self.labels
         return hits.double().unflatten(0, (-1, PER_CLASS)).mean(-1)
 
-    def features(self, run: Trainer) -> Tensor:
-        """Features of each replica's samples, `[S, N, d]`, `PER_CLASS` of each class."""
-        images = Sampler(run.teacher.net, labels=self.labels)(len(self.labels))
-        return compute_features(self.network, images.cpu().clamp(-1, 1))
+    def samples(self, run: Trainer) -> Tensor:
+        """Of each replica, `[S, N, *shape]`, `PER_CLASS` of each class in the order of `labels`."""
+        return Sampler(run.teacher.net, labels=self.labels)(len(self.labels)).cpu().clamp(-1, 1)
+
+    def similarity(self, images: Tensor) -> dict[str, Tensor]:
+        """ "similarity": MS-SSIM between pictures of each class, `[K]`; nothing for pictures below 16 pixels."""
+        if min(images.shape[-2:]) < 16:
+            return {}
+        return {"similarity": ms_ssim_diversity(images, self.labels, pairs=PER_CLASS // 2).per_class}
 
     def ceiling(self) -> dict[str, Any]:
         """The same numbers of real images against real ones: one half of each class against the other."""
@@ -113,6 +121,10 @@ class Inside:
                 name: rounded([float(one[name]) for one in found], 4)
                 for name in ("precision", "recall", "coverage")
             },
+            **{
+                name: rounded(values.numpy(), 4)
+                for name, values in self.similarity(self.real_pictures).items()
+            },
         }
 
 
@@ -121,8 +133,8 @@ def train(world: str, way: str, seeds: Sequence[int], steps: int, evaluations: i
 
     Returns:
         "steps" `[T]`; "distance" `[T][S]`, the mean over classes; at the end "classes": name -> `[S][K]` for
-        "distance", "accuracy", "precision", "recall", "coverage", and their means "end": name -> `[S]`;
-        "parameters" of G and of D.
+        "distance", "accuracy", "precision", "recall", "coverage" and, from 16 pixels, "similarity" (MS-SSIM); their
+        means "end": name -> `[S]`; "parameters" of G and of D.
     """
     recipe, changes, *_ = WORLDS[world]
     data = gk.data.load(gk.recipes.recipes[recipe].data)
@@ -130,10 +142,13 @@ def train(world: str, way: str, seeds: Sequence[int], steps: int, evaluations: i
     last: dict[str, Any] = {}
 
     def look(run: Trainer) -> dict[str, Tensor]:
-        features = inside.features(run)
+        images = inside.samples(run)
+        features = compute_features(inside.network, images)
         distance = torch.stack([inside.distances(one) for one in features])
         if run.steps == steps:
-            near = [inside.neighbours(one) for one in features]
+            near = [
+                inside.neighbours(one) | inside.similarity(x) for one, x in zip(features, images, strict=True)
+            ]
             last["distance"] = distance
             last["accuracy"] = torch.stack([inside.accuracy(one) for one in features])
             last.update({name: torch.stack([one[name] for one in near]) for name in near[0]})
