@@ -31,6 +31,7 @@ from gankit.device import autocast
 from gankit.game.leak import Leak, leak_batch
 from gankit.game.losses import Loss
 from gankit.models.ensemble import lead_shape, mixes_samples
+from gankit.models.growing import as_grown
 from gankit.models.sampling import generate, score
 from gankit.streams import Streams
 
@@ -153,6 +154,7 @@ class Play:
     @cached_property
     def _minibatch(self) -> tuple[Tensor, Tensor]:
         x, labels = draw_data(self.data, self.G, self.streams, self.n)
+        x = as_grown(self.G, x)
         if self.game.leak is None or self.learner is not self.D:
             return x, labels
         _ = self.fake  # before the leak samples: batch norm's running statistics remember the order

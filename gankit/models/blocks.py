@@ -167,7 +167,7 @@ class UpBlock(Conditioned):
 
     def forward(self, x: Tensor, *condition: Tensor) -> Tensor:
         h = F.relu(_normed(self.norm1, x, *condition))
-        h = _upsampled_conv(h, self.conv1)
+        h = upsampled_conv(h, self.conv1)
         h = F.relu(_normed(self.norm2, h, *condition), inplace=True)
         h = self.conv2(h)
         # A 1x1 convolution commutes with copying pixels, and before it costs a quarter.
@@ -223,13 +223,13 @@ def _upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
-def _upsampled_conv(x: Tensor, conv: nn.Conv2d) -> Tensor:
+def upsampled_conv(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """`conv(_upsample(x))` for a 3x3 convolution with padding 1, in 4/9 of the products.
 
     The nine pixels under the kernel are copies of four, so kernel entries that meet the same pixel are added first:
     the two are one transposed convolution of stride 2, with the flipped kernel spread over 2x2 pixels.
     """
-    # A spectrally normalised layer multiplies by `normalised()`.
+    # A layer that rescales its weight, spectrally normalised or not, multiplies by `normalised()`.
     weight = conv.normalised() if hasattr(conv, "normalised") else conv.weight
     padded = F.pad(weight.flip(-2, -1), (1, 1, 1, 1))
     rows = padded[..., 1:, :] + padded[..., :-1, :]

@@ -232,10 +232,15 @@ class Trainer:
         return draw_data(self.data, self.G, self.streams, self.own_batch_size)
 
     def _grow(self) -> None:
-        """Tell growing networks how far training is: `net.growth(images)` gives the new values of named buffers."""
-        for net in (self.G, self.D):
-            if (growth := getattr(net, "growth", None)) is not None:
-                fill_buffers(net, growth(self.images))
+        """Tell growing networks how far training is: `net.growth(images)` gives the new values of named buffers.
+
+        At a new stage the optimiser begins afresh, as ProGAN's does.
+        """
+        for net, optimizer in ((self.G, self.g_opt), (self.D, self.d_opt)):
+            if (growth := getattr(net, "growth", None)) is not None and fill_buffers(
+                net, growth(self.images)
+            ):
+                optimizer.state.clear()
 
     # --- The loop --------------------------------------------------------------------------------------------
 
@@ -500,8 +505,11 @@ def _initial_states(rules: Sequence[Rule], lead: tuple[int, ...], device: torch.
     return states
 
 
-def fill_buffers(net: nn.Module, values: dict[str, float]) -> None:
+def fill_buffers(net: nn.Module, values: dict[str, float]) -> bool:
     """Set every buffer of these names, in a plain network and in all replicas of an ensemble.
+
+    Returns:
+        Whether a buffer `stage`, which networks keep on the host, has another value now.
 
     Raises:
         ValueError: if the network has no buffer of a name.
@@ -510,10 +518,12 @@ def fill_buffers(net: nn.Module, values: dict[str, float]) -> None:
     for name in values:
         if name not in found:
             raise ValueError(f"growth names a buffer {name!r}; the network has {', '.join(found) or 'none'}")
+    new_stage = "stage" in values and int(found["stage"].reshape(-1)[0]) != values["stage"]
     for name, buffer in net.named_buffers():
         key = name.replace("/", ".").rpartition(".")[2]
         if key in values:
             buffer.fill_(values[key])
+    return new_stage
 
 
 def _set_global_streams(stored: Sequence[Tensor]) -> None:
