@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -94,7 +96,13 @@ class ProGenerator(Growing):
     """
 
     def __init__(
-        self, shape: tuple[int, ...], z_dim: int, filters: list[int], start: int, phases: Phases, n_classes: int
+        self,
+        shape: tuple[int, ...],
+        z_dim: int,
+        filters: list[int],
+        start: int,
+        phases: Phases,
+        n_classes: int,
     ) -> None:
         super().__init__(phases)
         self.z_dim, self.shape, self.n_classes, self.start = z_dim, tuple(shape), n_classes, start
@@ -102,9 +110,7 @@ class ProGenerator(Growing):
         self.first = ScaledLinear(z_dim + n_classes, filters[0] * start**2, gain=ROOT2 / 4, bias=None)
         self.first_bias = nn.Parameter(torch.zeros(filters[0]))
         self.conv = _conv(filters[0], filters[0])
-        self.blocks = nn.ModuleList(
-            ProBlock(a, b) for a, b in zip(filters, filters[1:], strict=False)
-        )
+        self.blocks = nn.ModuleList(ProBlock(a, b) for a, b in itertools.pairwise(filters))
         self.to_rgb = nn.ModuleList(ScaledConv2d(c, shape[0], 1) for c in filters)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -152,7 +158,7 @@ class ProDiscriminator(Growing):
         super().__init__(phases)
         self.n_classes = n_classes
         self.from_rgb = nn.ModuleList(ScaledConv2d(channels, c, 1, gain=ROOT2) for c in filters)
-        self.blocks = nn.ModuleList(block(b, a) for a, b in zip(filters, filters[1:], strict=False))
+        self.blocks = nn.ModuleList(block(b, a) for a, b in itertools.pairwise(filters))
         self.deviation = MinibatchDeviation(group)
         self.conv = _conv(filters[0] + 1, filters[0])
         self.hidden = ScaledLinear(filters[0] * start**2, filters[0], gain=ROOT2)

@@ -22,9 +22,11 @@ def generate(G: nn.Module, z: Tensor, labels: Tensor | None = None, noise: Tenso
         labels: int64 `[*lead, N]`.
         noise: `[*lead, N, noise_dim]`.
     """
+    dtype = next(G.parameters()).dtype
     given = [labels] if getattr(G, "n_classes", 0) else []
-    given += [noise] if getattr(G, "noise_dim", 0) else []
-    return G(z.to(next(G.parameters()).dtype), *given)
+    if getattr(G, "noise_dim", 0):
+        given.append(noise if noise is None else noise.to(dtype))
+    return G(z.to(dtype), *given)
 
 
 def score(D: nn.Module, x: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -219,11 +221,23 @@ class Sampler:
             was_training = self.G.training
             self.G.eval()
             try:
-                images = generate(self.G, z.narrow(dim, start, length), labels)
+                images = generate(self.G, z.narrow(dim, start, length), labels, self._noise(start, length))
             finally:
                 self.G.train(was_training)
             yield images, labels
 
+    def _noise(self, start: int, length: int) -> Tensor | None:
+        """Noise for the layers of a generator that takes some, `[*lead, length, noise_dim]`: every sample has a stream
+        of its own, since noise for all samples at once would not fit in memory."""
+        if not (noise_dim := getattr(self.G, "noise_dim", 0)):
+            return None
+        lead, device = lead_shape(self.G), next(self.G.parameters()).device
+        seeds = [self.seed] * (lead[0] if lead else 1)
+        rows = [
+            Streams(seeds, lead, device, name=f"noise of sample {i}").normal(1, noise_dim)
+            for i in range(start, start + length)
+        ]
+        return torch.cat(rows, len(lead))
 
 def _check_labels(labels: Tensor | None, n: int, n_classes: int) -> None:
     if labels is None:

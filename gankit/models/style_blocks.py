@@ -9,6 +9,7 @@ Everything is differentiable twice, works under `vmap`, and takes no numbers fro
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -97,7 +98,7 @@ class ScaledConv2d(nn.Module):
 
 
 def averaged_conv(x: Tensor, conv: ScaledConv2d) -> Tensor:
-    """`F.avg_pool2d(conv(x), 2)` for a 3x3 convolution, in 4/9 of the products: one of stride 2 with the mean kernel."""
+    """`F.avg_pool2d(conv(x), 2)` for a 3x3 convolution, in 4/9 of the products: stride 2 with the mean kernel."""
     kernel = F.pad(conv.normalised(), (1, 1, 1, 1))
     rows = kernel[..., 1:, :] + kernel[..., :-1, :]
     return F.conv2d(x, (rows[..., 1:] + rows[..., :-1]) / 4, conv.scaled_bias(), stride=2, padding=1)
@@ -184,11 +185,11 @@ class Filter(nn.Module):
     def forward(self, x: Tensor, padding: int, stride: int = 1) -> Tensor:
         return F.conv2d(x, self.each(x), stride=stride, padding=padding, groups=x.shape[1])
 
-    def half(self, x: Tensor) -> Tensor:
+    def halved(self, x: Tensor) -> Tensor:
         """`[N, C, 2H, 2W]` -> `[N, C, H, W]` (four taps)."""
         return self(x, 1, stride=2)
 
-    def double(self, x: Tensor) -> Tensor:
+    def doubled(self, x: Tensor) -> Tensor:
         """`[N, C, H, W]` -> `[N, C, 2H, 2W]` (four taps): bilinear interpolation, but for the border."""
         return F.conv_transpose2d(x, 4 * self.each(x), stride=2, padding=1, groups=x.shape[1])
 
@@ -266,7 +267,7 @@ class Mapping(nn.Module):
         lengths = [z_dim + (w_dim if n_classes else 0), *[w_dim] * layers]
         self.layers = nn.ModuleList(
             ScaledLinear(n_in, n_out, gain=ROOT2, bias_gain=bias_gain, rate=rate)
-            for n_in, n_out in zip(lengths, lengths[1:], strict=False)
+            for n_in, n_out in itertools.pairwise(lengths)
         )
 
     def forward(self, z: Tensor | None, labels: Tensor | None = None) -> Tensor:

@@ -22,7 +22,6 @@ from gankit.models.style_blocks import (
     StyleGenerator,
     filters_at,
     leaky,
-    pixel_norm,
     sides_of,
 )
 from gankit.models.stylegan import each_layer, noise_maps
@@ -211,7 +210,7 @@ class ResidualStyleBlock(StyleBlock):
         self.filter = Filter()
 
     def forward(self, x: Tensor, ws: Tensor, noise: list[Tensor]) -> Tensor:
-        return super().forward(x, ws, noise) + self.filter.double(self.shortcut(x))
+        return super().forward(x, ws, noise) + self.filter.doubled(self.shortcut(x))
 
 
 class Synthesis2(nn.Module):
@@ -266,7 +265,7 @@ class ResidualSynthesis(Synthesis2):
 
 
 class SkipSynthesis(Synthesis2):
-    """A `Synthesis2` that adds up the colours of all feature maps, each enlarged to the next one's side (figure 7 (b))."""
+    """A `Synthesis2` that adds up the colours of all feature maps, enlarged to the next one's side (figure 7 (b))."""
 
     def __init__(self, channels: int, sides: list[int], filters: list[int], w_dim: int) -> None:
         super().__init__(channels, sides, filters, w_dim)
@@ -280,7 +279,7 @@ class SkipSynthesis(Synthesis2):
         maps = self.maps(ws, noise)
         rgb = self.to_rgb[0](maps[0], ws[:, 1])
         for i, (to_rgb, h) in enumerate(zip(self.to_rgb[1:], maps[1:], strict=True), 1):
-            rgb = self.filter.double(rgb) + to_rgb(h, ws[:, 2 * i + 1])
+            rgb = self.filter.doubled(rgb) + to_rgb(h, ws[:, 2 * i + 1])
         return rgb
 
 
@@ -320,7 +319,7 @@ class ResidualDownBlock(DownBlock):
         self.shortcut = ScaledConv2d(c_in, c_out, 1, gain=HALF, bias=None)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) + self.shortcut(self.filter.half(x))
+        return super().forward(x) + self.shortcut(self.filter.halved(x))
 
 
 class Discriminator2(nn.Module):
@@ -389,7 +388,7 @@ class SkipDiscriminator(Discriminator2):
     def maps(self, x: Tensor) -> Tensor:
         h = leaky(self.from_rgb[0](x))
         for from_rgb, block in zip(self.from_rgb[1:], self.blocks, strict=True):
-            x = self.filter.half(x)
+            x = self.filter.halved(x)
             h = block(h) + leaky(from_rgb(x))
         return h
 

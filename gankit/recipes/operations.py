@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -24,6 +25,7 @@ from gankit.data.named import SHAPES, sample_shape
 from gankit.files import write_json
 from gankit.game.losses import losses
 from gankit.game.play import Game, Play, d_gradient, g_gradient
+from gankit.models.growing import Growing
 from gankit.recipes.recipe import Recipe
 from gankit.recipes.table import recipes
 
@@ -70,6 +72,9 @@ def counts() -> dict[str, Any]:
 def of_recipe(recipe: Recipe) -> Cost:
     """Count the operations of a recipe and estimate its time.
 
+    A growing network is counted as if it were fully grown all the time, and a lazy term in every step as it costs in
+    the steps that have it: upper bounds.
+
     Raises:
         ValueError: the size of its pictures is unknown, or its networks cannot be built for it.
     """
@@ -103,16 +108,27 @@ def _operations(recipe: Recipe) -> tuple[float, float]:
     with FakeTensorMode() if game.d_terms or game.g_terms else torch.device("meta"):
         G, D = recipe.networks(shape, 0, n_classes)
         teacher = recipe.networks(shape, 0, n_classes)[0].eval()
+        for net in (G, D, teacher):
+            _grow_up(net)
+        states = {name: x for rule in recipe.rules for name, x in rule.init(()).items()}
         counts, play = [], None
         for learner, gradient in ((D, d_gradient), (G, g_gradient)):
             with _Operations() as count:
                 new = partial(
-                    Play, game, learner, G, D, teacher, _Shapes(shape), _Streams(), recipe.batch_size, 0, {}
+                    Play, game, learner, G, D, teacher, _Shapes(shape), _Streams(), recipe.batch_size, 0, states
                 )
                 play = play.for_generator() if learner is G and game.share_fakes else new()
                 gradient(play, list(learner.parameters()))
             counts.append(float(count.total))
     return tuple(counts)
+
+
+def _grow_up(net: nn.Module) -> None:
+    """A growing network at its last stage: all steps count as that one's, which cost most."""
+    for module in net.modules():
+        if isinstance(module, Growing):
+            module.stage = torch.tensor(module.growth.last, device="cpu")
+            module.alpha = torch.tensor(1.0, device="cpu")
 
 
 class _Operations(TorchDispatchMode):

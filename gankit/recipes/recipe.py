@@ -23,7 +23,8 @@ from gankit.device import PRECISIONS
 from gankit.game.classes import LearnClasses, ShowClasses
 from gankit.game.leak import Leak
 from gankit.game.losses import losses
-from gankit.game.penalties import R1, R2, ClipWeights, Dragan, Orthogonal, WganGP
+from gankit.game.path_length import MeanPathLength, PathLength
+from gankit.game.penalties import R1, R2, ClipWeights, Dragan, Drift, Orthogonal, WganGP
 from gankit.game.play import Augment, Every, Projection, Rule, Term
 from gankit.models.conditioning import Condition
 from gankit.models.ensemble import pair
@@ -43,6 +44,10 @@ MODELS: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
     "sagan": models.sagan,
     "biggan-cifar": models.biggan_cifar,
     "biggan": models.biggan,
+    "progan": models.progan,
+    "stylegan": models.stylegan,
+    "stylegan2": models.stylegan2,
+    "stylegan2-cifar": models.stylegan2_cifar,
 }
 """Name -> function of the samples' shape (and of the number of classes, where it asks for it) that makes (G, D)."""
 
@@ -66,6 +71,12 @@ class Networks:
         g_condition: how the generator reads labels, one-hot, embedding, batch-norm or skip-z (mlp, conv, sngan,
             wgan-gp); none for a generator without classes.
         d_condition: how the discriminator does, concat, concat-hidden, class-head or projection.
+        w_dim: length of w (stylegan, stylegan2).
+        mapping: layers of the mapping network (stylegan, stylegan2).
+        max_width: most filters of a layer (progan, stylegan, stylegan2).
+        group: samples whose deviation D sees (progan, stylegan, stylegan2).
+        phase: real images in which a layer is faded in, and then trained (progan, stylegan).
+        conditional: whether a family that can do without classes learns them (progan, stylegan, stylegan2).
 
     Raises:
         ValueError: an unknown family, a size below 1, one that the family does not have, or a condition of one network
@@ -80,6 +91,12 @@ class Networks:
     d_depth: int | None = None
     g_condition: str | None = None
     d_condition: str | None = None
+    w_dim: int | None = None
+    mapping: int | None = None
+    max_width: int | None = None
+    group: int | None = None
+    phase: int | None = None
+    conditional: bool = False
 
     def __post_init__(self) -> None:
         if self.family not in MODELS:
@@ -99,6 +116,8 @@ class Networks:
         if any(ways.values()) and not all(ways.values()):
             raise ValueError(f"g_condition and d_condition must be given together, got {ways}")
         self.condition(1)
+        if self.conditional and "n_classes" not in takes:
+            raise ValueError(f"model {self.family!r} has no classes of its own: conditional must be false")
 
     def condition(self, n_classes: int) -> Condition | None:
         """How both networks read the labels of so many classes; None where they read none, or their family has its own.
@@ -114,7 +133,7 @@ class Networks:
     @property
     def sizes(self) -> dict[str, int]:
         """The sizes that are given."""
-        names = ("z_dim", "depth", "width", "y_dim", "d_depth")
+        names = ("z_dim", "depth", "width", "y_dim", "d_depth", "w_dim", "mapping", "max_width", "group", "phase")
         given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -130,7 +149,8 @@ class Networks:
             ValueError: if the family does not fit the shape, or is conditional and there are no classes.
         """
         model, sizes = MODELS[self.family], self.sizes
-        own = "n_classes" in inspect.signature(model).parameters
+        classes = inspect.signature(model).parameters.get("n_classes")
+        own = classes is not None and (self.conditional or classes.default is classes.empty)
         if (own or self.g_condition) and n_classes < 1:
             raise ValueError(
                 f"model {self.family!r} learns classes and needs n_classes of at least 1, got {n_classes}"
@@ -271,9 +291,10 @@ BUILT_IN = {
     "schedule": (LinearDecay, CosineDecay),
     "ema": (EMA,),
     "leak": (Leak,),
-    "d_terms": (R1, R2, WganGP, Dragan, LearnClasses),
-    "g_terms": (Orthogonal, ShowClasses),
+    "d_terms": (R1, R2, WganGP, Dragan, Drift, LearnClasses),
+    "g_terms": (Orthogonal, PathLength, ShowClasses),
     "projections": (ClipWeights,),
+    "rules": (MeanPathLength,),
 }
 """Field of a recipe, or of a record in it -> the kinds of records that it may hold; `records.register` adds others."""
 for kind in (Recipe, Every):

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 import gankit as gk
 from gankit import processes
 from gankit.game.classes import LearnClasses, ShowClasses
-from gankit.game.penalties import R1, R2, Dragan, Orthogonal, WganGP
+from gankit.game.path_length import MeanPathLength, PathLength
+from gankit.game.penalties import R1, R2, Dragan, Drift, Orthogonal, WganGP
 from gankit.game.play import Every, Play, Term, d_gradient, g_gradient
 from gankit.streams import Streams
 from gankit.training.trainer import fill_buffers
@@ -98,6 +99,17 @@ GAMES: dict[str, dict[str, Any]] = {
         "rules": [Balance()],
         "leak": gk.Leak(0.25, source="most-realistic"),
     },
+    # Step 4 begins in the middle of a fade: after 64 images, with a phase of 40.
+    "ProGAN": {"d_terms": [WganGP(1.0), Drift(0.1)], "loss": "wgan"},
+    # The first layer's maps are constant at the start, and instance norm enlarges their rounding errors a
+    # thousandfold: Adam would make full steps of those.
+    "StyleGAN": {"d_terms": [R1(1.0)], "g_optimizer": gk.SGD(1e-3)},
+    "StyleGAN2": {
+        "d_terms": [Every(R1(1.0), 3)],
+        "g_terms": [Every(PathLength(2.0), 2)],
+        "rules": [MeanPathLength()],
+    },
+    "StyleGAN2 orig and skip": {"g_terms": [PathLength(1.0, part=1.0)], "rules": [MeanPathLength()]},
 }
 
 
@@ -110,15 +122,24 @@ def class_networks(seed: int) -> tuple[nn.Module, nn.Module]:
     return gk.models.mlp(DIGITS.shape, z_dim=6, depth=3, width=8, condition=condition, seed=seed)
 
 
-NETWORKS = {"AC-GAN": class_networks}
-"""Of games that are not played with any networks."""
+STYLE = {"mapping": 2, "group": 2}
+NETWORKS: dict[str, Callable[[int], tuple[nn.Module, nn.Module]]] = {
+    "AC-GAN": class_networks,
+    "ProGAN": lambda seed: gk.models.progan(DIGITS.shape, 4, 4, phase=40, group=4, seed=seed),
+    "StyleGAN": lambda seed: gk.models.stylegan(DIGITS.shape, 4, 4, **STYLE, seed=seed),
+    "StyleGAN2": lambda seed: gk.models.stylegan2(DIGITS.shape, 4, 4, **STYLE, seed=seed),
+    "StyleGAN2 orig and skip": lambda seed: gk.models.stylegan2(
+        DIGITS.shape, 4, 4, **STYLE, g_architecture="residual", d_architecture="skip", seed=seed
+    ),
+}
+"""Of the games that are not played by `networks`."""
 
 
 def run_of(name: str, nets: Any = None, **settings: Any) -> gk.Trainer:
     G, D = nets or NETWORKS.get(name, networks)(0)
-    numbers = {"batch_size": 8, "n_dis": 2, "device": "cpu"} | GAMES[name] | settings
     adam = gk.Adam(1e-3)
-    return gk.Trainer(G, D, DIGITS, g_optimizer=adam, d_optimizer=adam, **numbers)
+    numbers = {"batch_size": 8, "n_dis": 2, "device": "cpu", "g_optimizer": adam, "d_optimizer": adam}
+    return gk.Trainer(G, D, DIGITS, **numbers | GAMES[name] | settings)
 
 
 def weights(run: gk.Trainer) -> Tensor:
@@ -175,6 +196,10 @@ def test_gradients_are_those_of_finite_differences(name: str, player: str) -> No
     )
     net = getattr(run, player)
     params, cost_of = list(net.parameters()), {"D": d_gradient, "G": g_gradient}[player]
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():  # away from where networks begin: biases of 0 put grey pixels on a ReLU's corner
+        for p in params:
+            p += 0.1 * torch.randn(p.shape, generator=generator, dtype=p.dtype)
     start = run.streams.state_dict()
 
     def total() -> tuple[float, list[Tensor]]:
