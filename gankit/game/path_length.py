@@ -1,7 +1,9 @@
 """StyleGAN2's path-length term: steps of one size in w should change pictures by one amount, whatever their direction.
 
->>> term, rule = PathLength(2.0), MeanPathLength()
->>> gk.Trainer(G, D, data, g_terms=[Every(term, 4)], rules=[rule])
+>>> from gankit.game import path_length
+>>> G, D = gk.models.stylegan2(data.shape, z_dim=16, width=8)
+>>> term, rule = path_length.PathLength(2.0), path_length.MeanPathLength()
+>>> styled = gk.Trainer(G, D, data, g_terms=[term], rules=[rule])
 """
 
 from __future__ import annotations
