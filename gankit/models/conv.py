@@ -21,6 +21,7 @@ from gankit.models.blocks import (
     seeded,
 )
 from gankit.models.conditioning import Condition, Join, discriminator, generator, players
+from gankit.models.normalisation import normalisation_of, paired
 
 
 def conv(
@@ -29,6 +30,7 @@ def conv(
     depth: int = 4,
     width: int = 32,
     *,
+    normalisation: str = "none",
     condition: Condition | None = None,
     seed: int = 0,
 ) -> tuple[nn.Module, Discriminator]:
@@ -36,14 +38,16 @@ def conv(
 
     The discriminator has `depth - 1` convolutions of stride 2 with `width`, `2 width`, ... filters and one
     linear layer to the logit. The generator is its mirror: a linear layer, then `depth - 1` transposed
-    convolutions of stride 2. ReLU between layers, tanh at the generator's output, no normalisation.
-    Weights are Glorot-uniform and biases zero.
+    convolutions of stride 2. ReLU between layers, tanh at the generator's output, no normalisation
+    unless one is named. Weights are Glorot-uniform and biases zero.
 
     Args:
         shape: (C, H, W) of one image. Any size; odd sizes halve upwards (28 -> 14 -> 7 -> 4).
         z_dim: length of a latent vector.
         depth: number of weight layers, the n of Conv-n, at least 2.
         width: filters of the discriminator's first convolution.
+        normalisation: of the discriminator (`gankit.models.normalisation`). Networks that differ in nothing else have
+            equal weights at the start.
         condition: how both read labels; None for networks without. "concat-hidden" joins the label to what the
             discriminator's last convolution reads.
         seed: seed of the initial weights.
@@ -54,7 +58,7 @@ def conv(
 
     Raises:
         ValueError: if a size is not positive, `shape` is not that of an image, the picture cannot be
-            halved `depth - 1` times, or a size does not fit the condition.
+            halved `depth - 1` times, a size does not fit the condition, or the normalisation is unknown.
 
     Source: "Sample weighting as an explanation for mode collapse in GANs", section 3.3. The paper does not
     print the number of filters or the initial weights.
@@ -63,6 +67,8 @@ def conv(
     heights, widths = _halvings(shape, depth - 1)
     channels = [shape[0], *(width * 2**i for i in range(depth - 1))]
     top = (channels[-1], heights[-1], widths[-1])
+    normalised = normalisation_of(normalisation)
+    conv2d = paired(nn.Conv2d, normalised.conv)
 
     def up(n_in: int, norm: Norm | None) -> list[nn.Module]:
         normed = lambda c: [] if norm is None else [norm(c)]  # noqa: E731
@@ -90,14 +96,19 @@ def conv(
         for i, (c_in, c_out) in enumerate(itertools.pairwise(channels)):
             join = [joined[i]] if i in joined else []
             c_in += sum(one.size for one in join)
-            layers += [*join, nn.Conv2d(c_in, c_out, 3, stride=2, padding=1), nn.ReLU()]
+            norm = [] if normalised.of_maps is None else [normalised.of_maps(c_out)]
+            layers += [*join, conv2d(c_in, c_out, 3, stride=2, padding=1), *norm, nn.ReLU()]
         return [*layers, nn.Flatten(-3, -1)]
 
+    heads = {
+        "linear": paired(nn.Linear, normalised.linear),
+        "embedding": paired(nn.Embedding, normalised.embedding),
+    }
     with seeded(seed):  # building a layer draws numbers too
         return players(
             condition,
             lambda: generator(condition, up, z_dim, tuple(shape), places=depth, norm=ConditionalBatchNorm2d),
-            lambda: discriminator(condition, down, math.prod(top), hidden=depth - 2),
+            lambda: discriminator(condition, down, math.prod(top), hidden=depth - 2, **heads),
             glorot_conditional,
         )
 

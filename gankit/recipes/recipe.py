@@ -24,10 +24,11 @@ from gankit.game.classes import LearnClasses, ShowClasses
 from gankit.game.leak import Leak
 from gankit.game.losses import losses
 from gankit.game.path_length import MeanPathLength, PathLength
-from gankit.game.penalties import R1, R2, ClipWeights, Dragan, Drift, Orthogonal, WganGP
+from gankit.game.penalties import L2, R1, R2, ClipWeights, Dragan, Drift, Orthogonal, WganGP
 from gankit.game.play import Augment, Every, Projection, Rule, Term
 from gankit.models.conditioning import Condition
 from gankit.models.ensemble import pair
+from gankit.models.normalisation import normalisation_of
 from gankit.recipes import records
 from gankit.recipes.records import Field, register
 from gankit.training import Trainer
@@ -68,6 +69,7 @@ class Networks:
         width: hidden units (mlp) or filters next to the picture (the others).
         y_dim: length of the class embedding that all blocks share (biggan), or of a condition's.
         d_depth: weight layers of the discriminator, where they differ (mlp).
+        normalisation: of the discriminator, none, spectral, layer or batch (mlp, conv, sngan); none is the family's own.
         g_condition: how the generator reads labels, one-hot, embedding, batch-norm or skip-z (mlp, conv, sngan,
             wgan-gp); none for a generator without classes.
         d_condition: how the discriminator does, concat, concat-hidden, class-head or projection.
@@ -79,7 +81,7 @@ class Networks:
         conditional: whether a family that can do without classes learns them (progan, stylegan, stylegan2).
 
     Raises:
-        ValueError: an unknown family, a size below 1, one that the family does not have, or a condition of one network
+        ValueError: an unknown family or normalisation, a size below 1, one that the family does not have, or a condition of one network
             alone.
     """
 
@@ -89,6 +91,7 @@ class Networks:
     width: int | None = 64
     y_dim: int | None = None
     d_depth: int | None = None
+    normalisation: str | None = None
     g_condition: str | None = None
     d_condition: str | None = None
     w_dim: int | None = None
@@ -102,8 +105,11 @@ class Networks:
         if self.family not in MODELS:
             raise ValueError(f"model must be one of {', '.join(MODELS)}, got {self.family!r}")
         takes = inspect.signature(MODELS[self.family]).parameters
-        for name, value in self.sizes.items():
-            _check_count(name, value)
+        for name, value in self.given.items():
+            if name == "normalisation":
+                normalisation_of(value)
+            else:
+                _check_count(name, value)
             if name not in takes and not (name == "y_dim" and self.g_condition):
                 flag = f"--{name.replace('_', '-')} none"
                 raise ValueError(f"model {self.family!r} has no {name}, got {value}; {flag} unsets it")
@@ -131,9 +137,21 @@ class Networks:
         return Condition(n_classes, self.g_condition, self.d_condition, **y_dim)
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """The sizes that are given."""
-        names = ("z_dim", "depth", "width", "y_dim", "d_depth", "w_dim", "mapping", "max_width", "group", "phase")
+    def given(self) -> dict[str, Any]:
+        """The sizes and the normalisation that are given."""
+        names = (
+            "z_dim",
+            "depth",
+            "width",
+            "y_dim",
+            "d_depth",
+            "normalisation",
+            "w_dim",
+            "mapping",
+            "max_width",
+            "group",
+            "phase",
+        )
         given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -148,7 +166,7 @@ class Networks:
         Raises:
             ValueError: if the family does not fit the shape, or is conditional and there are no classes.
         """
-        model, sizes = MODELS[self.family], self.sizes
+        model, sizes = MODELS[self.family], self.given
         classes = inspect.signature(model).parameters.get("n_classes")
         own = classes is not None and (self.conditional or classes.default is classes.empty)
         if (own or self.g_condition) and n_classes < 1:
@@ -291,7 +309,7 @@ BUILT_IN = {
     "schedule": (LinearDecay, CosineDecay),
     "ema": (EMA,),
     "leak": (Leak,),
-    "d_terms": (R1, R2, WganGP, Dragan, Drift, LearnClasses),
+    "d_terms": (R1, R2, WganGP, Dragan, L2, Drift, LearnClasses),
     "g_terms": (Orthogonal, PathLength, ShowClasses),
     "projections": (ClipWeights,),
     "rules": (MeanPathLength,),
@@ -311,6 +329,7 @@ ALIASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "width": ("", ("networks.width",)),
     "y_dim": ("", ("networks.y_dim",)),
     "d_depth": ("", ("networks.d_depth",)),
+    "normalisation": ("", ("networks.normalisation",)),
     "g_condition": ("", ("networks.g_condition",)),
     "d_condition": ("", ("networks.d_condition",)),
     "optimizer": ("adam, sgd or rmsprop, of both networks", BOTH),
@@ -328,6 +347,7 @@ ALIASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "leak_start": ("LeakyEMA: generator step at which leaking begins", ("leak.start",)),
     "leak_source": ("LeakyEMA: sync, async-noise, generator, most-realistic", ("leak.source",)),
     "r1": ("strength gamma of the R1 penalty, 0 for none", ("d_terms.r1.gamma",)),
+    "l2": ("strength of the L2 penalty on D's weights, 0 for none", ("d_terms.l2.weight",)),
     "wgan_gp": ("strength of the WGAN-GP penalty, 0 for none", ("d_terms.wgan_gp.weight",)),
     "dragan": ("strength of the DRAGAN penalty, 0 for none", ("d_terms.dragan.weight",)),
     "orthogonal": ("strength of the orthogonal penalty on G's weights, 0 for none", ("g_terms.orthogonal.weight",)),
