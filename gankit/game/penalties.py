@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from gankit.game.play import Play
 from gankit.models.ensemble import Ensemble, lead_shape
 
-
 PerReplica = float | tuple[float, ...]
 
 

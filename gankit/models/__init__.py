@@ -5,6 +5,7 @@ from gankit.models.conditioning import Condition
 from gankit.models.conv import conv, dcgan
 from gankit.models.mlp import mlp
 from gankit.models.progan import progan
+from gankit.models.r3gan import r3gan
 from gankit.models.resnet import projection_gan, sngan, wgan_gp
 from gankit.models.style_blocks import Truncated
 from gankit.models.stylegan import stylegan
@@ -20,6 +21,7 @@ __all__ = [
     "mlp",
     "progan",
     "projection_gan",
+    "r3gan",
     "sagan",
     "sngan",
     "stylegan",
