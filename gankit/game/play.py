@@ -75,6 +75,9 @@ class Game:
         rules: states that terms and the augmentation may read.
         projections: applied to D after each of its steps.
         share_fakes: G learns from the very samples that D saw in its last step, which saves a pass of G.
+
+    Raises:
+        ValueError: if the loss refuses what is around it (`Loss.check`).
     """
 
     loss: Loss
@@ -85,6 +88,9 @@ class Game:
     rules: tuple[Rule, ...] = ()
     projections: tuple[Projection, ...] = ()
     share_fakes: bool = False
+
+    def __post_init__(self) -> None:
+        self.loss.check(self)
 
 
 @dataclass(frozen=True)
