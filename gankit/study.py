@@ -58,8 +58,8 @@ Measure = Callable[[Trainer], Mapping[str, Any] | None]
 _SIDES = ("g_optimizer", "d_optimizer")
 _OF_ADAM = ("lr", "beta1", "beta2")
 _STRENGTHS = {R2: "gamma", WganGP: "weight", Dragan: "weight", L2: "weight"}
-"""Terms of D whose strength each replica may have for itself, in runs of variants that all have them. So has R1; without
-it a replica's strength is 0, since it draws no random numbers."""
+"""Terms of D whose strength each replica may have for itself, in runs of variants that all have them. So has R1;
+without it a replica's strength is 0, since it draws no random numbers."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ Make = Callable[..., nn.Module]
 
 
 def layer_norm(channels: int) -> nn.GroupNorm:
-    """Layer norm of `[N, C]` or `[N, C, H, W]`: each sample by the moments of all its values, a gain and bias a channel.
+    """Layer norm of `[N, C]` or `[N, C, H, W]`: each sample by the moments of its values, a gain and bias a channel.
 
     `nn.LayerNorm` would have a gain for each value of a feature map, which ties a network to one size of picture.
 

@@ -1,18 +1,17 @@
-"""R3GAN: plain residual networks for a cost that needs no tricks. No normalisation, no styles, no statistics of a batch.
+"""R3GAN: plain residual networks for a cost that needs no tricks, without normalisation or styles.
 
 A stage is a change of resolution and residual blocks behind it (in D, before it). A block widens its features, mixes
-neighbours within groups of channels, and narrows them again: 1x1 convolution, 3x3 grouped convolution, 1x1 convolution,
-with leaky ReLU between them. What normalisation would do is left to the initial weights, after Fix-up: a block begins as
-the identity, its last convolution being zero, and the others are small enough for updates not to grow with depth.
+neighbours within groups of channels, and narrows them again: 1x1, grouped 3x3 and 1x1 convolutions with leaky ReLU
+between them. What normalisation would do is left to the initial weights, after Fix-up: a block begins as the identity,
+its last convolution being zero, and the others are small enough for updates not to grow with depth.
 
-From the paper's text: the block and its order, widening before grouping, bilinear resampling with a 1x1 convolution
-where the width changes, leaky ReLU of slope 0.2, weights after Fix-up, two blocks a stage, G and D alike. From the
-authors' settings for CIFAR-10: 768 channels at every resolution, groups of 16, widening by 2, z of 64. Ours: biases in
-convolutions and linear layers, the 4 x 4 ends as a linear layer each, tanh at G's end as in the other networks here, and
-which sizes of pictures there are.
+From the paper's text: the block and its order, widening before grouping, bilinear resampling, leaky ReLU of slope 0.2,
+weights after Fix-up, two blocks a stage, G and D alike. From the authors' settings for CIFAR-10: 768 channels at every
+resolution, groups of 16, widening by 2, z of 64. Ours: biases, a dense layer at the 4 x 4 end of each network, tanh at
+G's end as in the other networks here, and the kernel that halves a side.
 
-Source: Huang, Gokaslan, Kuleshov and Tompkin 2024, "The GAN is dead; long live the GAN! A modern GAN baseline", section 4;
-Zhang, Dauphin and Ma 2019, "Fixup initialization".
+Source: Huang, Gokaslan, Kuleshov and Tompkin 2024, "The GAN is dead; long live the GAN! A modern GAN baseline", section
+4; Zhang, Dauphin and Ma 2019, "Fixup initialization".
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ def r3gan(
     width: int = 768,
     *,
     blocks: int = 2,
-    group: int = 16,
+    group_width: int = 16,
     widening: int = 2,
     seed: int = 0,
 ) -> tuple[Generator, Discriminator]:
@@ -49,7 +48,7 @@ def r3gan(
         z_dim: length of a latent vector.
         width: channels at every resolution.
         blocks: residual blocks of a stage.
-        group: channels of a group of the 3x3 convolutions; fewer where the block has no whole number of such groups.
+        group_width: channels of a group of the 3x3 convolutions; fewer where they do not divide the block's.
         widening: channels within a block, in multiples of the width.
         seed: seed of the initial weights.
 
@@ -60,7 +59,7 @@ def r3gan(
         ValueError: if a size is not a positive whole number, or the picture is not square with a side of a power of two
             of at least 8.
     """
-    positive(z_dim=z_dim, width=width, blocks=blocks, group=group, widening=widening)
+    positive(z_dim=z_dim, width=width, blocks=blocks, group_width=group_width, widening=widening)
     side = shape[-1] if len(shape) == 3 else 0
     if len(shape) != 3 or shape[1] != side or side < 2 * START or side & (side - 1):
         raise ValueError(f"shape must be (C, S, S) with S a power of two of at least 8, got {tuple(shape)}")
@@ -68,7 +67,7 @@ def r3gan(
     depth = blocks * (doublings + 1)
 
     def stage() -> list[nn.Module]:
-        return [ResidualBlock(width, widening * width, group, depth) for _ in range(blocks)]
+        return [ResidualBlock(width, widening * width, group_width, depth) for _ in range(blocks)]
 
     ends = width * START * START
     with seeded(seed):
@@ -92,14 +91,14 @@ class ResidualBlock(nn.Module):
     Args:
         width: channels outside.
         hidden: channels of the two inner convolutions.
-        group: channels of each group, at most; the largest divisor of `hidden` up to it.
+        group_width: channels of each group, at most; the largest divisor of `hidden` up to it.
         depth: residual blocks of the whole network, which its initial weights must know.
     """
 
-    def __init__(self, width: int, hidden: int, group: int, depth: int) -> None:
+    def __init__(self, width: int, hidden: int, group_width: int, depth: int) -> None:
         super().__init__()
         self.depth = depth
-        own = next(size for size in range(min(group, hidden), 0, -1) if hidden % size == 0)
+        own = next(size for size in range(min(group_width, hidden), 0, -1) if hidden % size == 0)
         self.widen = nn.Conv2d(width, hidden, 1)
         self.mix = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden // own)
         self.narrow = nn.Conv2d(hidden, width, 1)

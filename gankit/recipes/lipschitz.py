@@ -37,7 +37,7 @@ OURS = "data, networks and steps are our choice"
 
 R3GAN = Recipe(
     "r3gan-cifar10",
-    "R3GAN on CIFAR-10: relativistic pairs, R1 and R2, and networks without normalisation. Widths, batch, rates and the "
+    "R3GAN on CIFAR-10: relativistic pairs, R1, R2 and networks without normalisation. Widths, batch, rates and the "
     "first of the falling gammas are those of the authors' settings. Without their labels and augmentation, with gamma "
     "and beta2 constant, biases and a linear layer at 4 x 4, it is not their run; steps are those of their decay",
     paper="R3GAN, CIFAR-10",

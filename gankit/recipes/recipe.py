@@ -49,6 +49,7 @@ MODELS: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
     "stylegan": models.stylegan,
     "stylegan2": models.stylegan2,
     "stylegan2-cifar": models.stylegan2_cifar,
+    "r3gan": models.r3gan,
 }
 """Name -> function of the samples' shape (and of the number of classes, where it asks for it) that makes (G, D)."""
 
@@ -69,7 +70,7 @@ class Networks:
         width: hidden units (mlp) or filters next to the picture (the others).
         y_dim: length of the class embedding that all blocks share (biggan), or of a condition's.
         d_depth: weight layers of the discriminator, where they differ (mlp).
-        normalisation: of the discriminator, none, spectral, layer or batch (mlp, conv, sngan); none is the family's own.
+        normalisation: of the discriminator (mlp, conv, sngan): "none", spectral, layer or batch.
         g_condition: how the generator reads labels, one-hot, embedding, batch-norm or skip-z (mlp, conv, sngan,
             wgan-gp); none for a generator without classes.
         d_condition: how the discriminator does, concat, concat-hidden, class-head or projection.
@@ -81,8 +82,8 @@ class Networks:
         conditional: whether a family that can do without classes learns them (progan, stylegan, stylegan2).
 
     Raises:
-        ValueError: an unknown family or normalisation, a size below 1, one that the family does not have, or a condition of one network
-            alone.
+        ValueError: an unknown family or normalisation, a size below 1, one that the family does not have, or a
+            condition of one network alone.
     """
 
     family: str = "mlp"

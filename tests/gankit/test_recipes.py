@@ -47,6 +47,10 @@ def test_the_table_has_each_paper_setting():
     expected |= {f"{name}-ffhq1024" for name in ("progan", "stylegan", "stylegan2")}
     expected |= {"stylegan2-ffhq1024-e", "stylegan-ffhq256", "stylegan2-ffhq256"}
     expected |= {"stylegan2-cifar10", "stylegan2-cifar10-conditional"}
+    expected |= {
+        f"{name}-{data}" for name in ("gp", "dragan", "sn", "ln", "bn", "l2") for data in ("mnist", "cifar10")
+    }
+    expected |= {"r3gan-cifar10"}
     sets = ("church128", "bedroom128", "ffhq128")
     rows = [f"sngan-{name}" for name in sets] + [
         f"wgangp-{name}{t}" for name in sets for t in ("", "-table5")
@@ -113,6 +117,8 @@ def test_a_row_with_a_leak_differs_from_the_row_it_is_compared_with_by_the_leak_
         ("stylegan-ffhq1024", (26_219_627, 23_087_249)),
         ("stylegan2-ffhq1024", (30_370_060, 29_012_513)),
         ("stylegan2-ffhq1024-e", (24_900_764, 24_038_161)),
+        # Four stages of two blocks: 768 x 1536 twice, groups of 16 x 3 x 3 for each of 1536; and both ends.
+        ("r3gan-cifar10", (8 * 2_584_320 + 12_288 * 65 + 3 * 769, 8 * 2_584_320 + 768 * 4 + 12_289)),
         ("stylegan2-ffhq256", (24_767_458, 24_001_089)),
         ("stylegan2-cifar10", (19_947_539, 20_720_641)),
         ("stylegan2-cifar10-conditional", (20_215_315, 23_089_664)),
@@ -306,7 +312,8 @@ CHANGES = {
     "d_terms.drift.weight": 2.0, "d_terms.drift.every": 2, "g_terms.path_length.weight": 3.0,
     "g_terms.path_length.decay": 0.5, "g_terms.path_length.part": 0.25, "g_terms.path_length.every": 2,
     "rules.mean_path_length.decay": 0.75, "networks.w_dim": 6, "networks.mapping": 3, "networks.max_width": 5,
-    "networks.group": 2, "networks.phase": 50, "networks.conditional": True,
+    "networks.group": 2, "networks.phase": 50, "networks.conditional": True, "networks.normalisation": "layer",
+    "d_terms.l2.weight": 2.0, "d_terms.l2.every": 2,
 }  # fmt: skip
 """Every field that reaches a trainer, and another value than the recipe's."""
 NEEDS = {
@@ -392,6 +399,7 @@ def test_every_field_reaches_the_trainer(tmp_path, monkeypatch):
         "d_terms.r2.gamma": 1.0,
         "wgan_gp": 1.0,
         "dragan": 1.0,
+        "l2": 1.0,
         "orthogonal": 1.0,
         "learn_classes": 1.0,
         "show_classes": 1.0,
