@@ -239,6 +239,7 @@ class Sampler:
         ]
         return torch.cat(rows, len(lead))
 
+
 def _check_labels(labels: Tensor | None, n: int, n_classes: int) -> None:
     if labels is None:
         return

@@ -115,7 +115,17 @@ def _operations(recipe: Recipe) -> tuple[float, float]:
         for learner, gradient in ((D, d_gradient), (G, g_gradient)):
             with _Operations() as count:
                 new = partial(
-                    Play, game, learner, G, D, teacher, _Shapes(shape), _Streams(), recipe.batch_size, 0, states
+                    Play,
+                    game,
+                    learner,
+                    G,
+                    D,
+                    teacher,
+                    _Shapes(shape),
+                    _Streams(),
+                    recipe.batch_size,
+                    0,
+                    states,
                 )
                 play = play.for_generator() if learner is G and game.share_fakes else new()
                 gradient(play, list(learner.parameters()))

@@ -133,7 +133,18 @@ class Networks:
     @property
     def sizes(self) -> dict[str, int]:
         """The sizes that are given."""
-        names = ("z_dim", "depth", "width", "y_dim", "d_depth", "w_dim", "mapping", "max_width", "group", "phase")
+        names = (
+            "z_dim",
+            "depth",
+            "width",
+            "y_dim",
+            "d_depth",
+            "w_dim",
+            "mapping",
+            "max_width",
+            "group",
+            "phase",
+        )
         given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value is not None}
 
