@@ -2,7 +2,7 @@
 
 from gankit.models.biggan import biggan, biggan_cifar, sagan
 from gankit.models.conditioning import Condition
-from gankit.models.conv import conv, dcgan
+from gankit.models.conv import conv, conv_sn, dcgan, dcgan_attention, dcgan_bn_sn, sndcgan
 from gankit.models.mlp import mlp
 from gankit.models.progan import progan
 from gankit.models.resnet import projection_gan, sngan, wgan_gp
@@ -16,11 +16,15 @@ __all__ = [
     "biggan",
     "biggan_cifar",
     "conv",
+    "conv_sn",
     "dcgan",
+    "dcgan_attention",
+    "dcgan_bn_sn",
     "mlp",
     "progan",
     "projection_gan",
     "sagan",
+    "sndcgan",
     "sngan",
     "stylegan",
     "stylegan2",
