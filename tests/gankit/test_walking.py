@@ -143,7 +143,8 @@ def test_a_picture_of_the_generator_is_found_again(each):
     found = invert(G, targets, distance, steps=150, n_mean=200, each=each)
     assert found.w.shape == ((2, 6, 6) if each else (2, 6))
     assert found.distances.shape == (151, 2)
-    assert bool((found.distances[-1] < 0.05 * found.distances[0]).all())
+    # With a w for each layer there are six times as many numbers to find, and as few steps.
+    assert bool((found.distances[-1] < (0.1 if each else 0.001) * found.distances[0]).all())
     torch.testing.assert_close(found.pictures, G.synthesis(found.w))
     again = invert(G, targets, distance, steps=150, n_mean=200, each=each)
     assert torch.equal(again.w, found.w)
