@@ -157,8 +157,9 @@ def cropped(
 ) -> Distance:
     """A distance that sees a part of each image, and sees it small: how StyleGAN measures path lengths of faces.
 
-        >>> lpips = gk.metrics.load_lpips("vgg")
-        >>> perceptual_path_length(G, cropped(lpips), 100_000, space="w", t_range=(0, 0))
+        >>> G, _ = gk.models.stylegan2((3, 16, 16), z_dim=8, width=4, mapping=2)
+        >>> face = metrics.cropped(squared_distance)  # StyleGAN: of metrics.load_lpips("vgg")
+        >>> length = metrics.perceptual_path_length(G, face, 200, space="w", t_range=(0, 0))
 
     Args:
         distance: of two batches ``[N, C, H, W]``, ``[N]``.

@@ -1,7 +1,7 @@
 """Networks of the public stylegan2-ada-pytorch, read into those of `gankit.models.stylegan2`.
 
-    >>> state = read("ffhq.safetensors")                     # doctest: +SKIP
-    >>> G = generator(state, "ffhq.safetensors", "G_ema")    # doctest: +SKIP
+    >>> state = read("ffhq.safetensors")
+    >>> G = generator(state, "ffhq.safetensors", "G_ema")
 
 The authors publish pickles, which hold code, and are not loaded here. `tools/stylegan2_to_safetensors.py` of this
 repository, run where their code is at home, writes the tensors alone, under names such as

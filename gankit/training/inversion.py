@@ -56,6 +56,7 @@ def invert(
 
     >>> import gankit as gk
     >>> from gankit.metrics.similarity import squared_distance
+    >>> from gankit.training.inversion import invert
     >>> G, _ = gk.models.stylegan2((1, 8, 8), z_dim=4, width=4, mapping=2)
     >>> found = invert(G, gk.sampling.sample(G, 2), squared_distance, steps=4, n_mean=10)
     >>> found.w.shape, found.distances.shape
