@@ -72,12 +72,14 @@ NORMALISATIONS: Mapping[str, Normalisation] = {
 """The variants by name."""
 
 
-def normalisation_of(name: str) -> Normalisation:
-    """A variant by name.
+def normalisation_of(name: str | Normalisation) -> Normalisation:
+    """A variant by name; one of one's own is itself.
 
     Raises:
         ValueError: an unknown name; the message lists the known ones.
     """
+    if isinstance(name, Normalisation):
+        return name
     if name not in NORMALISATIONS:
         raise ValueError(f"normalisation must be one of {', '.join(NORMALISATIONS)}, got {name!r}")
     return NORMALISATIONS[name]

@@ -1417,7 +1417,7 @@ def test_the_commands_are_listed_with_examples_that_parse(gankit):
     for command in COMMANDS:
         assert re.search(rf"^    {command}\s+\w", outcome.out, re.MULTILINE)
     examples = re.findall(r"^  gankit (.*)", outcome.out, re.MULTILINE)
-    assert len(examples) == 12
+    assert len(examples) == 13
     for example in examples:
         commands._parser().parse_args(example.split())
 
