@@ -119,7 +119,7 @@ TABLE_4 = [
     for one in style.RECIPES
     if one.name in ("stylegan-ffhq1024", "stylegan-ffhq256")
 ]
-"""StyleGAN with the other cost and nothing else changed. The rescaling factor R is over the samples of all processes."""
+"""StyleGAN with the other cost and nothing else changed. R is over the samples of all processes."""
 
 RECIPES = [
     replace(setting, name=f"{loss}-{setting.name}", about=f"{title} {setting.about}", loss=loss)

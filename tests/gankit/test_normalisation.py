@@ -1,4 +1,4 @@
-"""Normalisation of a discriminator as an argument, L2 of its weights, and R3GAN's networks, against plain references."""
+"""Normalisation of a discriminator as an argument, L2 of its weights, R3GAN's networks, against plain references."""
 
 from __future__ import annotations
 
