@@ -51,6 +51,7 @@ from gankit.metrics.modes import (
 )
 from gankit.metrics.monitoring import watch
 from gankit.metrics.neighbours import density_coverage, prdc, precision_recall
+from gankit.metrics.overfitting import memorisation, watch_discriminator
 from gankit.metrics.path_length import ConsecutiveDistance, consecutive_distance, perceptual_path_length
 from gankit.metrics.protocol import Protocol, Score, Scores, mixed_table, table
 from gankit.metrics.similarity import load_lpips, ms_ssim, ms_ssim_diversity
@@ -85,6 +86,7 @@ __all__ = [
     "kernel_distance_error",
     "load_lpips",
     "measures",
+    "memorisation",
     "mixed_table",
     "modes",
     "modes_covered",
@@ -101,4 +103,5 @@ __all__ = [
     "table",
     "uncertainty",
     "watch",
+    "watch_discriminator",
 ]

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 import gankit as gk
 from gankit import processes
+from gankit.game.augment import ADA, AdaptP, AdaptPHeldOut, DiffAugment, Flips
+from gankit.game.consistency import BCR, CR, ZCR, Diversity
 from gankit.game.penalties import R1, R2, Dragan, Orthogonal, WganGP
 from gankit.game.play import Every, Play, Term, d_gradient, g_gradient
 from gankit.streams import Streams
@@ -87,6 +89,15 @@ GAMES: dict[str, dict[str, Any]] = {
     "DRAGAN": {"d_terms": [Dragan(1.0)]},
     "orthogonal": {"g_terms": [Orthogonal(0.01)]},
     "lazy": {"d_terms": [Every(R1(1.0), 3)], "g_terms": [Every(Orthogonal(0.01), 2)]},
+    "flips": {"data_augment": Flips(), "d_terms": [R1(1.0)]},
+    "DiffAugment": {"augment": DiffAugment(), "d_terms": [R1(1.0)]},
+    "ADA": {"augment": ADA(), "rules": [AdaptP(images=64, interval=2, start=0.5)], "d_terms": [R1(1.0)]},
+    "ADA, held out": {
+        "augment": ADA("blit,geometric,colour,noise,cutout"),
+        "rules": [AdaptPHeldOut(DIGITS.split(100, validation=50).validation, images=64, interval=2, start=0.5)],
+    },
+    "CR": {"d_terms": [CR(1.0)]},
+    "ICR": {"d_terms": [BCR(1.0, 1.0), ZCR()], "g_terms": [Diversity()]},
     "made up": {
         "loss": CUBIC,
         "d_terms": [SquaredLogits(), Weighted()],
