@@ -91,7 +91,7 @@ def of_recipe(recipe: Recipe) -> Cost:
 def _operations(recipe: Recipe) -> tuple[float, float]:
     """Operations of one minibatch in the training step itself: of the discriminator's, of the generator's."""
     shape, n_classes = sample_shape(recipe.data, recipe.size)
-    game = Game(losses[recipe.loss], recipe.leak, None, recipe.d_terms, recipe.g_terms)
+    game = Game(losses[recipe.loss], recipe.leak, d_terms=recipe.d_terms, g_terms=recipe.g_terms)
     # Both kinds of tensor have no numbers. Meta ones are several times faster to count with; fake ones claim to be on
     # a CPU, which the penalties' autocast asks for.
     with FakeTensorMode() if game.d_terms or game.g_terms else torch.device("meta"):

@@ -242,6 +242,13 @@ def test_every_field_of_a_recipe_has_a_flag(trained):
         "d_terms.dragan.spread": 4.5, "g_terms.orthogonal.weight": 0.5, "projections.clip_weights.limit": 0.0625,
         "d_terms.r1.every": 2, "d_terms.wgan_gp.every": 3, "d_terms.dragan.every": 4,
         "d_terms.r2.gamma": 1.25, "d_terms.r2.every": 6, "g_terms.orthogonal.every": 5,
+        "subset": 150, "freeze_d": 1, "data_augment": "flips", "data_augment.p": 0.25, "augment": "ada",
+        "augment.policy": "cutout", "augment.parts": "blit", "augment.steps": "turn", "augment.p": 0.25,
+        "d_terms.cr.weight": 2.5, "d_terms.cr.steps": "cutout", "d_terms.cr.every": 2, "d_terms.bcr.real": 2.5,
+        "d_terms.bcr.fake": 2.5, "d_terms.bcr.steps": "cutout", "d_terms.bcr.every": 2, "d_terms.zcr.weight": 2.5,
+        "d_terms.zcr.sigma": 0.5, "d_terms.zcr.every": 2, "g_terms.diversity.weight": 2.5,
+        "g_terms.diversity.sigma": 0.5, "g_terms.diversity.every": 2, "rules.adapt_p.target": 0.5,
+        "rules.adapt_p.images": 70, "rules.adapt_p.interval": 2, "rules.adapt_p.start": 0.5,
     } | {
         f"{player}_optimizer{field}": value for player in "gd" for field, value in {
             "": "sgd", ".lr": 0.375, ".beta1": 0.25, ".beta2": 0.375, ".eps": 0.5, ".momentum": 0.25, ".decay": 0.125,
@@ -255,6 +262,10 @@ def test_every_field_of_a_recipe_has_a_flag(trained):
         "ema.half_life": {"ema.decay": None}, "d_terms.dragan.spread": {"dragan": 1.0},
         "d_terms.r1.every": {"r1": 1.0}, "d_terms.r2.every": {"r2": 1.0}, "d_terms.wgan_gp.every": {"wgan_gp": 1.0},
         "d_terms.dragan.every": {"dragan": 1.0}, "g_terms.orthogonal.every": {"orthogonal": 1.0},
+        "augment.policy": {"augment": "diff_augment"}, "augment.parts": {"augment": "ada"},
+        "augment.steps": {"augment": "chain"}, "augment.p": {"augment": "chain"},
+        **{f"d_terms.{t}.{f}": {t: 1.0} for t in ("cr", "bcr", "zcr") for f in ("steps", "every", "fake", "sigma")},
+        "g_terms.diversity.sigma": {"diversity": 1.0}, "g_terms.diversity.every": {"diversity": 1.0},
         **{f"{p}_optimizer.momentum": {f"{p}_optimizer": "sgd"} for p in "gd"},
         **{f"{p}_optimizer.decay": {f"{p}_optimizer": "rmsprop"} for p in "gd"},
     }  # fmt: skip

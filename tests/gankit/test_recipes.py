@@ -256,6 +256,13 @@ CHANGES = {
     "d_terms.dragan.spread": 0.25, "g_terms.orthogonal.weight": 2.0, "projections.clip_weights.limit": 0.5,
     "d_terms.r1.every": 2, "d_terms.r2.every": 2,
     "d_terms.wgan_gp.every": 2, "d_terms.dragan.every": 2, "g_terms.orthogonal.every": 2,
+    "subset": 150, "freeze_d": 1, "data_augment": "flips", "data_augment.p": 0.25, "augment": "ada",
+    "augment.policy": "cutout", "augment.parts": "blit", "augment.steps": "turn", "augment.p": 0.25,
+    "d_terms.cr.weight": 2.0, "d_terms.cr.steps": "cutout", "d_terms.cr.every": 2, "d_terms.bcr.real": 2.0,
+    "d_terms.bcr.fake": 2.0, "d_terms.bcr.steps": "cutout", "d_terms.bcr.every": 2, "d_terms.zcr.weight": 2.0,
+    "d_terms.zcr.sigma": 0.5, "d_terms.zcr.every": 2, "g_terms.diversity.weight": 2.0, "g_terms.diversity.sigma": 0.5,
+    "g_terms.diversity.every": 2, "rules.adapt_p.target": 0.5, "rules.adapt_p.images": 70, "rules.adapt_p.interval": 2,
+    "rules.adapt_p.start": 0.5,
 }  # fmt: skip
 """Every field that reaches a trainer, and another value than the recipe's."""
 NEEDS = {
@@ -264,6 +271,8 @@ NEEDS = {
     **{f"{player}_optimizer.{name}": {f"{player}_optimizer": kind} for player in "gd"
        for name, kind in (("momentum", "sgd"), ("decay", "rmsprop"))},
     "ema.half_life": {"ema.decay": None},
+    "augment.policy": {"augment": "diff_augment"}, "augment.parts": {"augment": "ada"},
+    "augment.steps": {"augment": "chain"}, "augment.p": {"augment": "chain"},
 }  # fmt: skip
 """What a change goes with."""
 
@@ -307,12 +316,12 @@ def seen(run: gk.Trainer) -> dict[str, str]:
     known = {
         name: repr(getattr(run, name)) for name in ("game", "batch_size", "n_dis", "accumulate", "precision")
     }
-    nets = [[tuple(p.shape) for p in net.parameters()] for net in (run.G, run.D)]
+    nets = [[(tuple(p.shape), p.requires_grad) for p in net.parameters()] for net in (run.G, run.D)]
     average = (run.teacher.alpha, run.teacher.start)
     return known | {
         "optimisers": repr(optimisers),
         "networks": repr(nets),
-        "data": run.data.name,
+        "data": (run.data.name, len(run.data)),
         "ema": repr(average),
     }
 
@@ -323,7 +332,7 @@ def test_every_field_reaches_the_trainer(tmp_path, monkeypatch):
     (tmp_path / "cats" / "cat").mkdir(parents=True)
     Image.new("RGB", (8, 8), "red").save(tmp_path / "cats" / "cat" / "0.png")
     monkeypatch.setenv("GANKIT_DATA", str(tmp_path))
-    around = {"name", "about", "paper", "steps", "leak.model", "augment", "augment.by"}
+    around = {"name", "about", "paper", "steps", "leak.model", "augment.by"}
     # A family of networks that figures registered in this process adds a choice between two kinds.
     assert set(CHANGES) | around == {f.name for f in records.fields(Recipe)} - {"networks"}
     full = {
@@ -335,6 +344,12 @@ def test_every_field_reaches_the_trainer(tmp_path, monkeypatch):
         "dragan": 1.0,
         "orthogonal": 1.0,
         "clip": 1.0,
+        "cr": 1.0,
+        "bcr": 1.0,
+        "zcr": 1.0,
+        "diversity": 1.0,
+        "flips": 0.5,
+        "adapt_p": 0.6,
     }
     for name, value in CHANGES.items():
         base = recipe(**full | NEEDS.get(name, {}))
@@ -513,7 +528,7 @@ def test_a_recipe_is_a_value():
         ({"d_terms": (WganGP(3.0),)}, "d_terms", (WganGP(3.0),)),
         ({"orthogonal": 0.5}, "g_terms", (Orthogonal(0.5),)),
         ({"clip": 0.5}, "projections", (ClipWeights(0.5),)),
-        ({"augment.by": 0.5}, "augment", Shifted(0.5)),
+        ({"augment": "shifted", "augment.by": 0.5}, "augment", Shifted(0.5)),
         ({"augment": "shifted"}, "augment", Shifted(0.1)),
         ({"rules": (Counted(),)}, "rules", (Counted(),)),
         ({"r1": 2.0, "d_terms.r1.every": 16}, "d_terms", (Every(R1(2.0), 16),)),
