@@ -370,7 +370,7 @@ ALIASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "wgan_gp": ("strength of the WGAN-GP penalty, 0 for none", ("d_terms.wgan_gp.weight",)),
     "dragan": ("strength of the DRAGAN penalty, 0 for none", ("d_terms.dragan.weight",)),
     "orthogonal": ("strength of the orthogonal penalty on G's weights, 0 for none", ("g_terms.orthogonal.weight",)),
-    "flips": ("share of real images that are mirrored, 0 for none; 0.5 where left and right are alike", ("data_augment.p",)),
+    "flips": ("share of real images that are mirrored, 0 for none", ("data_augment.p",)),
     "clip": ("D's weights are clipped to [-clip, clip] (WGAN), 0 for none", ("projections.clip_weights.limit",)),
 }  # fmt: skip
 """Short name -> what it means, where its field does not say it better, and the fields that it stands for."""
