@@ -27,9 +27,9 @@ def watch_discriminator(
         >>> steps, d_train = run.curve("d_train")
 
     Mean logits `d_train`, `d_validation` and `d_generated`, without augmentation and with D in evaluation;
-    `sign_train`, the mean sign on training images; and `r_v` = (d_train - d_validation) / (d_train - d_generated), which
-    is 0 where held-out images look as training ones do, and 1 where they look generated. `[*lead]` each. The random numbers of
-    training are not touched.
+    `sign_train`, the mean sign on training images; and `r_v` = (d_train - d_validation) / (d_train - d_generated),
+    which is 0 where held-out images look as training ones do, and 1 where they look generated. `[*lead]` each. The
+    random numbers of training are not touched.
 
     Args:
         validation: images that training does not see.
