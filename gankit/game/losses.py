@@ -23,6 +23,7 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,7 +33,7 @@ from torch.nn.functional import logsigmoid, relu, softplus
 from gankit import processes
 
 if TYPE_CHECKING:
-    from gankit.game.play import Play
+    from gankit.game.play import Game, Play
 
 EPS = 1e-20
 """Smallest denominator of a rescaling factor: R never exceeds 1 / EPS (algorithm 1). It is far below any
@@ -66,8 +67,51 @@ class Loss:
         """The generator's cost of a play, `[*lead]`."""
         return self.g_loss(play.fake_verdict.logits)
 
+    def check(self, game: Game) -> None:
+        """Refuse a game in which this cost has no meaning.
+
+        Raises:
+            ValueError: saying what does not go with it.
+        """
+
     def __repr__(self) -> str:
         return f"Loss({self.name!r})"
+
+
+@dataclass(frozen=True, repr=False)
+class Relativistic(Loss):
+    """A cost of pairs: D says how much more real a real sample looks than a generated one, and G turns that round.
+
+    Sample i of the real minibatch is paired with sample i of the generated one; both are drawn independently. What
+    `g_loss` and `g_weight` are functions of is the margin D(G(z)) - D(x) of each pair, `[..., N]`, in place of the
+    logit. G's step therefore looks at real samples as well. The labels of a conditional game are independent too. A
+    number added to all logits changes nothing, so D's last bias moves by rounding alone.
+
+    Attributes:
+        paired: whether the generator's cost is one of pairs; a tuple gives one answer per replica (`per_replica`).
+
+    Source: Jolicoeur-Martineau 2020, "On relativistic f-divergences"; Huang et al. 2024, "The GAN is dead; long live
+    the GAN!", equation 2.
+    """
+
+    paired: bool | tuple[bool, ...] = True
+
+    def g_cost(self, play: Play) -> Tensor:
+        with torch.no_grad():  # nothing of a real sample depends on G
+            real = play.real_verdict.logits
+        fake = play.fake_verdict.logits
+        margin = fake - real
+        if self.paired is not True:
+            margin = torch.where(torch.tensor(self.paired, device=fake.device)[:, None], margin, fake)
+        return self.g_loss(margin)
+
+    def check(self, game: Game) -> None:
+        leak = game.leak
+        if leak is not None and leak.source in ("sync", "async-model"):
+            raise ValueError(
+                f"{self.name} compares generated samples with independent real ones, and a leak with "
+                f"source={leak.source!r} makes both of a pair from the same z; use source='async-noise'"
+            )
 
 
 # --- Discriminator costs -------------------------------------------------------------------------------------
@@ -95,6 +139,21 @@ def d_wasserstein(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """f(fake) - f(real) (Arjovsky et al. 2017): `[..., N]` -> `[...]`. Needs a Lipschitz constraint on D."""
     real, fake = _logit_pair(real_logits, fake_logits)
     return fake.mean(-1) - real.mean(-1)
+
+
+def d_relativistic(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """-log s(f(real) - f(fake)), pair by pair (Jolicoeur-Martineau 2019): `[..., N]` -> `[...]`.
+
+    Raises:
+        ValueError: if there are not as many real as generated samples.
+    """
+    real, fake = _logit_pair(real_logits, fake_logits)
+    if real.shape != fake.shape:
+        raise ValueError(
+            "real_logits and fake_logits are compared pair by pair and must have one shape, got "
+            f"{tuple(real.shape)} and {tuple(fake.shape)}"
+        )
+    return softplus(fake - real).mean(-1)
 
 
 # --- Generator costs ------------------------------------------------------------------------------------------
@@ -421,6 +480,7 @@ def _table() -> LossTable:
         Loss("ls", d_least_squares, g_least_squares, w_least_squares),
         Loss("hinge", d_hinge, g_hinge, w_hinge),
         Loss("wgan", d_wasserstein, g_hinge, w_hinge),
+        Relativistic("rpgan", d_relativistic, g_ns, w_ns),
     ]
     return LossTable({cost.name: cost for cost in costs})
 
@@ -433,7 +493,8 @@ def per_replica(costs: Sequence[str | Loss]) -> Loss:
     """One cost for S replicas that do not share theirs: replica i of `[S, N]` logits is scored by `costs[i]`.
 
     Args:
-        costs: S names or `Loss` records. Replicas of equal cost are scored together.
+        costs: S names or `Loss` records. Replicas of equal cost are scored together. If one of them is `Relativistic`,
+            G's step draws real samples for all, which others would not draw if they were alone.
 
     Returns:
         A `Loss` for logits whose leading dimension is S; its `unit` is a tuple of S answers.
@@ -447,7 +508,8 @@ def per_replica(costs: Sequence[str | Loss]) -> Loss:
     if all(cost == table[0] for cost in table):
         return table[0]
     unit = tuple(bool(cost.unit) for cost in table)
-    return Loss(
+    paired = tuple(isinstance(cost, Relativistic) for cost in table)
+    return (partial(Relativistic, paired=paired) if any(paired) else Loss)(
         name="|".join(cost.name for cost in table),
         d_loss=_by_row([cost.d_loss for cost in table]),
         g_loss=_by_row([cost.g_loss for cost in table]),

@@ -72,6 +72,9 @@ class Game:
         d_terms, g_terms: added to the cost of D and of G.
         rules: states that terms and the augmentation may read.
         projections: applied to D after each of its steps.
+
+    Raises:
+        ValueError: if the loss refuses what is around it (`Loss.check`).
     """
 
     loss: Loss
@@ -81,6 +84,9 @@ class Game:
     g_terms: tuple[Term, ...] = ()
     rules: tuple[Rule, ...] = ()
     projections: tuple[Projection, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.loss.check(self)
 
 
 @dataclass(frozen=True)

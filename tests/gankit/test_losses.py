@@ -1,5 +1,7 @@
 """Every cost against autograd of the formula as the papers print it, in float64."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given
@@ -10,6 +12,7 @@ from torch.func import grad
 import gankit as gk
 from gankit.game import losses as L
 from gankit.game.losses import losses, per_replica, unit_rescaling
+from gankit.game.play import Game, Play
 
 
 def printed(name: str):
@@ -49,6 +52,7 @@ def printed(name: str):
         "ls": lambda f: mean((f - 1) ** 2) / 2,
         "hinge": lambda f: mean(-f),
         "wgan": lambda f: mean(-f),
+        "rpgan": lambda f: mean(ns(f)),  # of margins
     }
     for a in (0.25, 0.5, 0.75):
         table[f"ns+mm({a:g})"] = lambda f, a=a: (1 - a) * mean(ns(f)) + a * mean(mm(f))
@@ -93,6 +97,7 @@ DISCRIMINATORS = {
     "ls": lambda r, f: ((r - 1) ** 2).mean() / 2 + (f**2).mean() / 2,
     "hinge": lambda r, f: torch.clamp(1 - r, min=0).mean() + torch.clamp(1 + f, min=0).mean(),
     "wgan": lambda r, f: f.mean() - r.mean(),
+    "rpgan": lambda r, f: -torch.log(torch.sigmoid(r - f)).mean(),
 }
 
 
@@ -107,7 +112,7 @@ def test_discriminator_cost_and_gradient_are_those_of_the_formula(name):
 
 
 def test_costs_of_the_logistic_family_share_the_discriminator():
-    others = {"ls", "hinge", "wgan"}
+    others = {"ls", "hinge", "wgan", "rpgan"}
     assert {losses[name].d_loss for name in ALL if name not in others} == {L.d_logistic}
 
 
@@ -136,7 +141,9 @@ def test_leading_dimensions_are_separate_minibatches(name):
     together = losses[name].g_loss(f)
     assert together.shape == (2, 3)
     torch.testing.assert_close(together[1, 2], losses[name].g_loss(f[1, 2]))
-    assert losses[name].d_loss(f, f[..., :4]).shape == (2, 3)  # real and fake may differ in number
+    g = f.flip(0)[..., : 7 if name == "rpgan" else 4]  # real and fake may differ in number, but not in pairs
+    assert losses[name].d_loss(f, g).shape == (2, 3)
+    torch.testing.assert_close(losses[name].d_loss(f, g)[1, 2], losses[name].d_loss(f[1, 2], g[1, 2]))
     assert losses[name].g_weight(f).shape == f.shape
 
 
@@ -230,6 +237,54 @@ def test_per_replica_scores_each_row_by_its_own_cost():
         mixed.g_loss(f[:4])
     with pytest.raises(ValueError, match="costs is empty"):
         per_replica([])
+
+
+# --- Costs of pairs ---------------------------------------------------------------------------------------------
+
+
+def play_of(loss, lead: tuple[int, ...] = (), learner: str = "G") -> Play:
+    """A play in float64 of a small game on digits; with a lead, of two replicas."""
+    make = partial(gk.models.mlp, (1, 8, 8), 3, 3, 8)
+    data = gk.data.load("digits", n=50)
+    G, D = gk.pair(lambda seed: make(seed=seed), (0, 1)) if lead else make(seed=0)
+    run = gk.Trainer(G.double(), D.double(), data, loss=loss, batch_size=6, device="cpu")
+    return run.play(getattr(run, learner))
+
+
+@pytest.mark.parametrize("lead", [(), (2,)])
+def test_a_relativistic_cost_compares_pair_by_pair(lead):
+    """Huang et al. 2024, equation 2: the mean of f(D(G(z)) - D(x)) with f(t) = -log(1 + e^-t), which D lowers."""
+    play = play_of("rpgan", lead, "D")
+    t = play.D(play.fake) - play.D(play.real)
+    torch.testing.assert_close(play.game.loss.d_cost(play), torch.log(1 + t.exp()).mean(-1))
+    play = play_of("rpgan", lead)
+    t = play.D(play.fake) - play.D(play.real)
+    torch.testing.assert_close(play.game.loss.g_cost(play), torch.log(1 + (-t).exp()).mean(-1))
+    assert play.game.loss.g_cost(play).requires_grad
+
+
+def test_pairs_are_compared_also_beside_other_costs():
+    play = play_of(["ns", "rpgan"], (2,))
+    fake, real = play.D(play.fake), play.D(play.real)
+    expected = torch.stack([L.g_ns(fake[0]), L.g_ns(fake[1] - real[1])])
+    torch.testing.assert_close(play.game.loss.g_cost(play), expected)
+    assert per_replica(["rpgan", "rpgan"]) is losses["rpgan"]
+
+
+@given(st.floats(-5, 5), st.lists(st.floats(-20, 20), min_size=2, max_size=8))
+def test_a_relativistic_cost_does_not_see_a_shift_of_all_logits(shift, logits):
+    """That is why its D needs no bias, and why all that D says lies in differences."""
+    f = torch.tensor(logits, dtype=torch.float64)
+    torch.testing.assert_close(L.d_relativistic(f + shift, f.flip(0) + shift), L.d_relativistic(f, f.flip(0)))
+
+
+def test_pairs_that_are_none_are_refused():
+    with pytest.raises(ValueError, match=r"compared pair by pair .* got \(3,\) and \(2,\)"):
+        losses["rpgan"].d_loss(torch.zeros(3), torch.zeros(2))
+    game = partial(Game, losses["rpgan"])
+    assert game(gk.Leak(0.5, source="async-noise")).leak is not None
+    with pytest.raises(ValueError, match="rpgan compares generated samples with independent real ones"):
+        game(gk.Leak(0.5))
 
 
 def test_a_number_in_a_name_makes_the_cost():
