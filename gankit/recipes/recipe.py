@@ -20,6 +20,7 @@ from gankit import data as datasets
 from gankit import models
 from gankit.data.dataset import Dataset
 from gankit.device import PRECISIONS
+from gankit.game.balance import BeganBalance
 from gankit.game.leak import Leak
 from gankit.game.losses import losses
 from gankit.game.penalties import R1, R2, ClipWeights, Dragan, Orthogonal, WganGP
@@ -37,6 +38,8 @@ MODELS: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
     "dcgan": models.dcgan,
     "sngan": models.sngan,
     "wgan-gp": models.wgan_gp,
+    "began": models.began,
+    "began-mlp": models.began_mlp,
     "projection-gan": models.projection_gan,
     "sagan": models.sagan,
     "biggan-cifar": models.biggan_cifar,
@@ -57,8 +60,8 @@ class Networks:
     Attributes:
         family: networks, a name of gankit.recipes.MODELS.
         z_dim: length of a latent vector.
-        depth: weight layers of each network (mlp, conv).
-        width: hidden units (mlp) or filters next to the picture (the others).
+        depth: weight layers of each network (mlp, conv, began-mlp).
+        width: hidden units (mlp, began-mlp) or filters next to the picture (the others).
         y_dim: length of the class embedding that all blocks share (biggan).
         d_depth: weight layers of the discriminator, where they differ (mlp).
 
@@ -238,6 +241,7 @@ BUILT_IN = {
     "d_terms": (R1, R2, WganGP, Dragan),
     "g_terms": (Orthogonal,),
     "projections": (ClipWeights,),
+    "rules": (BeganBalance,),
 }
 """Field of a recipe -> the kinds of records that it may hold; `records.register` adds others."""
 for kind in (Recipe, Every):

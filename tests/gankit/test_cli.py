@@ -242,6 +242,7 @@ def test_every_field_of_a_recipe_has_a_flag(trained):
         "d_terms.dragan.spread": 4.5, "g_terms.orthogonal.weight": 0.5, "projections.clip_weights.limit": 0.0625,
         "d_terms.r1.every": 2, "d_terms.wgan_gp.every": 3, "d_terms.dragan.every": 4,
         "d_terms.r2.gamma": 1.25, "d_terms.r2.every": 6, "g_terms.orthogonal.every": 5,
+        "rules.began_balance.gamma": 0.625, "rules.began_balance.rate": 0.25,
     } | {
         f"{player}_optimizer{field}": value for player in "gd" for field, value in {
             "": "sgd", ".lr": 0.375, ".beta1": 0.25, ".beta2": 0.375, ".eps": 0.5, ".momentum": 0.25, ".decay": 0.125,
@@ -252,7 +253,7 @@ def test_every_field_of_a_recipe_has_a_flag(trained):
     assert set(values) <= set(FLAGS)
     beside = {
         "networks.family": {"d_depth": None}, "networks.y_dim": {"model": "biggan", "depth": None, "d_depth": None},
-        "ema.half_life": {"ema.decay": None}, "d_terms.dragan.spread": {"dragan": 1.0},
+        "ema.half_life": {"ema.decay": None}, "rules.began_balance.rate": {"rules.began_balance.gamma": 0.5}, "d_terms.dragan.spread": {"dragan": 1.0},
         "d_terms.r1.every": {"r1": 1.0}, "d_terms.r2.every": {"r2": 1.0}, "d_terms.wgan_gp.every": {"wgan_gp": 1.0},
         "d_terms.dragan.every": {"dragan": 1.0}, "g_terms.orthogonal.every": {"orthogonal": 1.0},
         **{f"{p}_optimizer.momentum": {f"{p}_optimizer": "sgd"} for p in "gd"},

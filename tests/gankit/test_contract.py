@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 import gankit as gk
 from gankit import processes
+from gankit.game.balance import BeganBalance
 from gankit.game.penalties import R1, R2, Dragan, Orthogonal, WganGP
 from gankit.game.play import Every, Play, Term, d_gradient, g_gradient
 from gankit.streams import Streams
@@ -89,6 +90,7 @@ GAMES: dict[str, dict[str, Any]] = {
     "lazy": {"d_terms": [Every(R1(1.0), 3)], "g_terms": [Every(Orthogonal(0.01), 2)]},
     # All that moves D's last bias is rounding, which Adam would enlarge to steps of full length.
     "RpGAN": {"loss": "rpgan", "d_terms": [R1(1.0), R2(1.0)], "d_optimizer": gk.SGD(1e-2)},
+    "BEGAN": {"loss": "began", "rules": [BeganBalance(0.5, 0.2)]},
     "made up": {
         "loss": CUBIC,
         "d_terms": [SquaredLogits(), Weighted()],
@@ -104,8 +106,16 @@ def networks(seed: int) -> tuple[nn.Module, nn.Module]:
     return gk.models.mlp(DIGITS.shape, z_dim=4, depth=3, width=8, seed=seed)
 
 
+def autoencoders(seed: int) -> tuple[nn.Module, nn.Module]:
+    return gk.models.began_mlp(DIGITS.shape, z_dim=4, depth=2, width=8, seed=seed)
+
+
+def networks_of(name: str) -> Callable[[int], tuple[nn.Module, nn.Module]]:
+    return autoencoders if name == "BEGAN" else networks
+
+
 def run_of(name: str, nets: Any = None, **settings: Any) -> gk.Trainer:
-    G, D = nets or networks(0)
+    G, D = nets or networks_of(name)(0)
     numbers = {"batch_size": 8, "n_dis": 2, "device": "cpu"}
     numbers |= {"g_optimizer": gk.Adam(1e-3), "d_optimizer": gk.Adam(1e-3)}
     return gk.Trainer(G, D, DIGITS, **numbers | GAMES[name] | settings)
@@ -118,7 +128,7 @@ def weights(run: gk.Trainer) -> Tensor:
 
 @pytest.mark.parametrize("name", GAMES)
 def test_a_replica_trains_alike_alone_and_beside_another(name: str) -> None:
-    together = run_of(name, gk.pair(networks, (3, 0))).fit(4, progress=False)
+    together = run_of(name, gk.pair(networks_of(name), (3, 0))).fit(4, progress=False)
     alone = run_of(name).fit(4, progress=False)
     for pair, net in ((together.G, alone.G), (together.D, alone.D)):
         for ours, other in zip(pair.replica(1).parameters(), net.parameters(), strict=True):
@@ -157,7 +167,7 @@ def test_bfloat16_trains_near_float32(name: str) -> None:
 @pytest.mark.parametrize("name", GAMES)
 @pytest.mark.parametrize("player", ["D", "G"])
 def test_gradients_are_those_of_finite_differences(name: str, player: str) -> None:
-    G, D = networks(0)
+    G, D = networks_of(name)(0)
     run = run_of(name, (G.double(), D.double()))
     net = getattr(run, player)
     params, cost_of = list(net.parameters()), {"D": d_gradient, "G": g_gradient}[player]

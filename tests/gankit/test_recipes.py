@@ -256,6 +256,7 @@ CHANGES = {
     "d_terms.dragan.spread": 0.25, "g_terms.orthogonal.weight": 2.0, "projections.clip_weights.limit": 0.5,
     "d_terms.r1.every": 2, "d_terms.r2.every": 2,
     "d_terms.wgan_gp.every": 2, "d_terms.dragan.every": 2, "g_terms.orthogonal.every": 2,
+    "rules.began_balance.gamma": 0.25, "rules.began_balance.rate": 0.5,
 }  # fmt: skip
 """Every field that reaches a trainer, and another value than the recipe's."""
 NEEDS = {
@@ -335,6 +336,7 @@ def test_every_field_reaches_the_trainer(tmp_path, monkeypatch):
         "dragan": 1.0,
         "orthogonal": 1.0,
         "clip": 1.0,
+        "rules.began_balance.gamma": 0.5,
     }
     for name, value in CHANGES.items():
         base = recipe(**full | NEEDS.get(name, {}))
