@@ -418,5 +418,5 @@ GAMES = _games()
 """Every game by its short name."""
 
 ZOO = _zoo()
-"""More games by short name: the costs of pairs (Huang et al. 2024), whose theorems are about the zero-sum form and whose
-programme trains the non-saturating one, and what spectral normalisation promises of D, a slope of at most 1."""
+"""More games by short name: the costs of pairs (Huang et al. 2024), whose theorems are about the zero-sum form and
+whose programme trains the non-saturating one, and what spectral normalisation promises of D, a slope of at most 1."""

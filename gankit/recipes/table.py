@@ -6,7 +6,7 @@ estimate of what each costs (`gankit.recipes.operations`).
 
 from __future__ import annotations
 
-from gankit.recipes import incremental, leakyema, sample_weighting
+from gankit.recipes import incremental, leakyema, loss_zoo, sample_weighting
 from gankit.recipes.recipe import Recipe
 from gankit.recipes.records import near
 
@@ -28,6 +28,10 @@ class UnknownRecipe(KeyError, ValueError):
 
 
 recipes = RecipeTable(
-    {recipe.name: recipe for paper in (sample_weighting, leakyema, incremental) for recipe in paper.RECIPES}
+    {
+        recipe.name: recipe
+        for paper in (sample_weighting, loss_zoo, leakyema, incremental)
+        for recipe in paper.RECIPES
+    }
 )
 """The named runs: `recipes["mm-nsat-digits"]`. An unknown name lists near matches."""

@@ -253,7 +253,8 @@ def test_every_field_of_a_recipe_has_a_flag(trained):
     assert set(values) <= set(FLAGS)
     beside = {
         "networks.family": {"d_depth": None}, "networks.y_dim": {"model": "biggan", "depth": None, "d_depth": None},
-        "ema.half_life": {"ema.decay": None}, "rules.began_balance.rate": {"rules.began_balance.gamma": 0.5}, "d_terms.dragan.spread": {"dragan": 1.0},
+        "rules.began_balance.rate": {"rules.began_balance.gamma": 0.5},
+        "ema.half_life": {"ema.decay": None}, "d_terms.dragan.spread": {"dragan": 1.0},
         "d_terms.r1.every": {"r1": 1.0}, "d_terms.r2.every": {"r2": 1.0}, "d_terms.wgan_gp.every": {"wgan_gp": 1.0},
         "d_terms.dragan.every": {"dragan": 1.0}, "g_terms.orthogonal.every": {"orthogonal": 1.0},
         **{f"{p}_optimizer.momentum": {f"{p}_optimizer": "sgd"} for p in "gd"},

@@ -41,6 +41,10 @@ def layer_sizes(net: nn.Module) -> list[int]:
 def test_the_table_has_each_paper_setting():
     settings = ("digits", "digits-saturating", "ring", "spiral", "mnist-fc4", "mnist-conv4", "cifar10-conv4")
     expected = {f"{loss}-{setting}" for loss in ("ns", "mm", "mm-nsat") for setting in settings}
+    zoo = ("wgan", "wgan-gp", "ls", "hinge", "dragan", "began", "rpgan")
+    expected |= {
+        f"{cost}-{setting}" for cost in zoo for setting in ("digits", "ring", "mnist-conv4", "cifar10-conv4")
+    }
     expected |= {"leakyema-digits", "incremental-biggan-cifar10"}
     sets = ("church128", "bedroom128", "ffhq128")
     rows = [f"sngan-{name}" for name in sets] + [
