@@ -371,8 +371,9 @@ def copy_for_work(args: argparse.Namespace) -> None:
     work = args.book.parent / "work"
     memory = work / ".copied.json"  # the cells of each chapter as they were when it was copied
     copied = read_json(memory)
-    for page in (args.book / "_static").glob("*.html"):  # what chapters show: the laboratory
-        write_new(page, work / "_static" / page.name)
+    for pattern in ("*.html", "diagrams/*.svg"):  # what chapters show: the laboratory, the diagrams
+        for page in (args.book / "_static").glob(pattern):
+            write_new(page, work / page.relative_to(args.book))
     for chapter in find_chapters(args.book, args.chapter):
         target = work / chapter.notebook.name
         newest = digest_of_sources(chapter.notebook)
@@ -420,7 +421,7 @@ def stage(book: Path, executed: bool) -> Path:
     chapters = find_chapters(book)
     files = {
         path.relative_to(book): path
-        for pattern in ("*.bib", "*.md", "_static/*.*")  # of the latter, the pictures that pages name
+        for pattern in ("*.bib", "*.md", "_static/*.*", "_static/diagrams/*")  # of the latter, pictures that pages name
         for path in book.glob(pattern)
         if path.is_file()
     }

@@ -14,7 +14,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.environment.collectors.toctree import TocTreeCollector
 
 import gankit
-from book import needs, parts, reference, taught
+from book import first_uses, needs, parts, reference, taught
 
 HERE = Path(__file__).parent
 SOURCE = (
@@ -222,7 +222,18 @@ def say_scopes(_app: Sphinx, _page: str, _template: str, context: dict[str, Any]
         )
 
 
+def link_first_uses(app: Sphinx, tree: Any) -> None:
+    """Words of the glossary lead to it where a chapter first uses them."""
+    docname = app.env.docname if hasattr(app.env, "docname") else app.env.current_document.docname
+    if docname == "glossary":
+        first_uses.name_entries(tree)
+    elif re.match(r"\d\d_", docname):
+        first_uses.point_to_both(tree)
+        first_uses.link(tree, first_uses.words(first_uses.GLOSSARY.read_text("utf-8")))
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("doctree-read", link_first_uses)
     app.connect("html-page-context", say_scopes)
     app.connect("source-read", keep_links)
     app.connect("autodoc-process-docstring", read_plainly)

@@ -29,15 +29,17 @@ if TYPE_CHECKING:
     from gankit.streams import Streams
     from gankit.training import Diverged, Trainer, checkpoints
     from gankit.training.average import EMA
-    from gankit.training.optimisers import SGD, Adam, RMSProp
+    from gankit.training.optimisers import SGD, Adam, CosineDecay, LinearDecay, RMSProp
 
 __all__ = [
     "EMA",
     "SGD",
     "Adam",
+    "CosineDecay",
     "Diverged",
     "Ensemble",
     "Leak",
+    "LinearDecay",
     "Loss",
     "RMSProp",
     "Streams",
@@ -77,7 +79,7 @@ _WITHIN = {
     "streams": ("Streams",),
     "training": ("Diverged", "Trainer"),
     "training.average": ("EMA",),
-    "training.optimisers": ("SGD", "Adam", "RMSProp"),
+    "training.optimisers": ("SGD", "Adam", "CosineDecay", "LinearDecay", "RMSProp"),
 }
 """Module -> what is taken from it."""
 

@@ -205,6 +205,42 @@ def grid(
     return ax.figure
 
 
+def sheet(samples: Tensor, shape: Sequence[int], columns: int | None = None, pad: int = 2) -> np.ndarray:
+    """Samples as one picture, those of several replicas side by side.
+
+    Args:
+        samples: `[*lead, N, *shape]`; images in [-1, 1], or points of the plane.
+        shape: of one sample: (C, H, W) with C = 1 or 3, or (2,).
+        columns: images per row of each replica; about sqrt(N) when None.
+        pad: pixels between images.
+
+    Returns:
+        uint8 `[rows, columns, 3]`; small images are enlarged to about 512 rows.
+
+    Raises:
+        ValueError: samples of this shape have no picture.
+    """
+    rows = samples.detach().reshape(-1, *samples.shape[-len(shape) - 1 :])
+    if tuple(shape) == (2,):
+        figure, axes = plt.subplots(
+            1, len(rows), figsize=(4 * len(rows), 4), squeeze=False, layout="constrained", dpi=100
+        )
+        for ax, cloud in zip(axes[0], rows.cpu(), strict=True):
+            ax.scatter(*cloud.T, s=3, color=COLORS["ns"], lw=0)
+            ax.set_aspect("equal")
+            ax.set(xlabel="$x_1$", ylabel="$x_2$")
+        figure.canvas.draw()
+        picture = np.array(figure.canvas.buffer_rgba())[..., :3]
+        plt.close(figure)
+        return picture
+    tiles = [tile(images, columns, pad) for images in rows]
+    picture = np.concatenate(
+        [t if t.ndim == 3 else np.repeat(t[..., None], 3, axis=2) for t in tiles], axis=1
+    )
+    zoom = max(1, 512 // picture.shape[0])
+    return picture.repeat(zoom, 0).repeat(zoom, 1)
+
+
 def points(
     ax: Axes, real: Tensor, fake: Tensor, *, color: str | None = None, title: str | None = None
 ) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from gankit.commands import flags
 from gankit.files import write_json
 from gankit.models import biggan_weights
-from gankit.models.biggan import HierarchicalGenerator
+from gankit.models.blocks import HierarchicalGenerator
 from gankit.recipes import Recipe, recipes
 from gankit.recipes.opening import blank_pictures
 from gankit.training import checkpoints

@@ -22,7 +22,7 @@ from gankit.commands import flags, runs
 from gankit.files import replacing
 from gankit.metrics.features import to_uint8
 from gankit.models.sampling import Sampler
-from gankit.recipes.saved import label_numbers
+from gankit.recipes.saved import PATHS, label_numbers, path_sampler
 from gankit.training import Trainer
 
 BATCH = 500
@@ -57,6 +57,17 @@ def add(commands: flags.Commands) -> None:
         metavar="CLASS,...",
         help="classes, by name or number, that take turns (default: all at random)",
     )
+    command.add_argument(
+        "--interpolate",
+        choices=PATHS,
+        help="each row a way: z, from one latent to another; class, through the classes of --labels",
+    )
+    command.add_argument(
+        "--ways",
+        type=flags.positive,
+        default=8,
+        help="rows of --interpolate, n being a multiple (default: 8)",
+    )
     command.add_argument("--to", type=Path, help="what to write, see above (default: FOLDER/samples.png)")
     command.set_defaults(run=sample)
 
@@ -72,11 +83,14 @@ def sample(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--to must name {allowed}, got {target}")
     n = arguments.n or (2_000 if are_points else 64)
     sampler = runs.sampler(run, arguments)
-    if arguments.labels is not None:
+    if arguments.interpolate is not None:
+        sampler = _ways(sampler, n, run, arguments)
+    elif arguments.labels is not None:
         names = label_numbers(arguments.labels.split(","), n, run.data.classes, run.G)
         sampler = dataclasses.replace(sampler, labels=names)
     if target.suffix.lower() == ".png":
-        _write_grid(sampler(n), run, target)
+        columns = None if arguments.interpolate is None else n // arguments.ways
+        _write_grid(sampler(n), run, target, columns)
     elif run.lead:
         raise ValueError(
             f"a run of {len(run.seeds)} seeds side by side is drawn as a grid: give a .png as --to"
@@ -86,15 +100,30 @@ def sample(arguments: argparse.Namespace) -> None:
     print(f"{target}: {n:,} samples of {runs.network_in_words(run, arguments)}")
 
 
-def _write_grid(samples: torch.Tensor, run: Trainer, target: Path) -> None:
-    if len(run.data.shape) == 1:
-        picture = _scatter(samples, run)
-    else:
-        rows = samples if run.lead else samples[None]
-        tiles = [_rgb(plotting.tile(images, pad=2)) for images in rows]
-        picture = np.concatenate(tiles, axis=1)
-        zoom = max(1, 512 // picture.shape[0])
-        picture = picture.repeat(zoom, 0).repeat(zoom, 1)
+def _ways(sampler: Sampler, n: int, run: Trainer, arguments: argparse.Namespace) -> Sampler:
+    """What draws the samples along ways, row by row.
+
+    Raises:
+        ValueError: n is no multiple of the ways, another flag says how to draw z, or the labels do not fit.
+    """
+    if n % arguments.ways or n < 2 * arguments.ways:
+        raise ValueError(
+            f"--n must be a multiple of --ways, at least twice {arguments.ways}, for --interpolate, got {n}"
+        )
+    if arguments.truncation is not None:
+        raise ValueError(
+            "--interpolate walks between latents of the whole distribution: leave out --truncation"
+        )
+    labels = None if arguments.labels is None else arguments.labels.split(",")
+    return path_sampler(
+        sampler.G, arguments.interpolate, arguments.ways, n // arguments.ways, labels, run.data.classes,
+        arguments.sample_seed,
+    )  # fmt: skip
+
+
+def _write_grid(samples: torch.Tensor, run: Trainer, target: Path, columns: int | None = None) -> None:
+    are_points = len(run.data.shape) == 1
+    picture = _scatter(samples, run) if are_points else plotting.sheet(samples, run.data.shape, columns)
     with replacing(target) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
 
@@ -109,7 +138,8 @@ def write_each(
     """
     batches = tqdm(sampler.batches(n, BATCH), total=-(-n // BATCH), unit="batch", disable=not progress)
     pictures = (
-        (to_uint8(x).movedim(-3, -1).cpu().numpy(), None if y is None else y.tolist()) for x, y in batches
+        (to_uint8(x).movedim(-3, -1).cpu().numpy(), None if y is None else y.cpu().numpy())
+        for x, y in batches
     )
     if target.suffix.lower() == ".npz":
         parts, labels = zip(*pictures, strict=True)
@@ -136,13 +166,13 @@ def write_each(
 
 
 def _pngs(
-    pictures: Iterable[tuple[np.ndarray, list[int] | None]], classes: Sequence[str]
+    pictures: Iterable[tuple[np.ndarray, np.ndarray | None]], classes: Sequence[str]
 ) -> Iterator[tuple[str, bytes]]:
-    """Name and content of a PNG of each picture; those of a class have its folder."""
+    """Name and content of a PNG of each picture; those of a class have its folder, those between classes have none."""
     number = 0
     for images, labels in pictures:
         for i, image in enumerate(images):
-            folder = "" if labels is None else f"{_file_name(classes[labels[i]])}/"
+            folder = "" if labels is None or labels.ndim > 1 else f"{_file_name(classes[labels[i]])}/"
             buffer = io.BytesIO()
             Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, format="PNG")
             yield f"{folder}{number:06d}.png", buffer.getvalue()
@@ -166,7 +196,3 @@ def _scatter(samples: torch.Tensor, run: Trainer) -> np.ndarray:
     figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
     plt.close(figure)
     return np.asarray(Image.open(buffer).convert("RGB"))
-
-
-def _rgb(picture: np.ndarray) -> np.ndarray:
-    return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)

@@ -13,7 +13,8 @@ from torch import Tensor
 from gankit.classifiers import weights as weighing
 from gankit.commands import flags, spaces
 from gankit.files import replacing, write_json
-from gankit.models.sampling import Sampler, score
+from gankit.models.sampling import Sampler
+from gankit.models.sampling import logits as logits_of
 from gankit.models.union import Union
 from gankit.recipes import Recipe, opening, recipes
 from gankit.training import Trainer, checkpoints
@@ -153,7 +154,7 @@ def _by_ratio(run: Trainer, members: list[Trainer], used: list[Tensor]) -> Tenso
     ratios = []
     for member, w in zip(members, used, strict=True):
         rows = torch.arange(len(run.data), device=run.data.device).split(1_000)
-        logits = torch.cat([score(member.D, *run.data.batch(index)).double() for index in rows])
+        logits = torch.cat([logits_of(member.D, *run.data.batch(index)).double() for index in rows])
         # D tells q from the *weighted* images: q over p is their share times what it says.
         ratios.append(w / w.mean() * logits.neg().clamp_max(20).exp())
     wanted = weighing.density_ratio_weights(torch.stack(ratios).mean(0), len(members) + 1)

@@ -17,6 +17,7 @@ from gankit.data import Dataset
 from gankit.recipes import Recipe, opening, operations, recipes
 from gankit.recipes.own import OWN, for_pictures, from_file
 from gankit.training import Trainer, checkpoints
+from gankit.training.listeners import Listener, Pictures, TensorBoard
 
 DISTANCES = tuple(name for name, metric in metrics.METRICS.items() if metric.less_is_better)
 
@@ -76,6 +77,18 @@ def add(commands: flags.Commands) -> None:
         type=flags.positive,
         metavar="STEPS",
         help="steps between checkpoints that are kept for good, for `gankit evaluate --curve` (default: none are)",
+    )
+    command.add_argument(
+        "--pictures-every",
+        type=flags.positive,
+        metavar="STEPS",
+        help="steps between two grids of samples from the same z, in the folder `pictures` of the run (default: none)",
+    )
+    command.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="log to TensorBoard too, in the folder `tensorboard` of the run, with pictures as often as above "
+        '(`tensorboard --logdir FOLDER`; pip install "gankit[tensorboard]")',
     )
     command.add_argument(
         "--dry-run",
@@ -149,6 +162,7 @@ def train(arguments: argparse.Namespace) -> None:
         if arguments.dry_run:
             say(_tried(run, recipe, left))
             return
+        listening = _listeners(out, arguments) if processes.rank() == 0 else []
         watched = {} if arguments.best is None else _watched(run, arguments)
         run.fit(
             left,
@@ -157,9 +171,19 @@ def train(arguments: argparse.Namespace) -> None:
             log_every=arguments.log_every,
             save_every=arguments.save_every,
             keep_every=arguments.keep_every,
+            listeners=listening,
             progress=not arguments.quiet,
         )
         say(f"{out}: step {run.steps:,}, checkpoint-{run.steps:08d}.pt, log log.jsonl")
+
+
+def _listeners(out: Path, arguments: argparse.Namespace) -> list[Listener]:
+    """What the flags ask to be told of the run."""
+    every = arguments.pictures_every
+    pictures = [Pictures(out / "pictures", every)] if every is not None else []
+    return pictures + (
+        [TensorBoard(out / "tensorboard", pictures_every=every)] if arguments.tensorboard else []
+    )
 
 
 def _tried(run: Trainer, recipe: Recipe, left: int) -> str:

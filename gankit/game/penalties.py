@@ -116,6 +116,25 @@ class Dragan:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """weight times the mean squared logit of real samples, which keeps a Wasserstein critic near zero.
+
+    Attributes:
+        weight: strength, at least 0 (0.001 in the paper).
+
+    Source: Karras et al. 2018 (ProGAN), appendix A.1.
+    """
+
+    weight: float = 0.001
+
+    def __post_init__(self) -> None:
+        _check_strength("weight", self.weight)
+
+    def __call__(self, play: Play) -> Tensor:
+        return self.weight * play.real_verdict.logits.square().mean(-1)
+
+
+@dataclass(frozen=True)
 class Orthogonal:
     """weight times the sum over weight matrices of the squared inner products of different rows.
 

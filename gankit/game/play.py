@@ -17,6 +17,7 @@ projection     `project(D)`                     nothing: it changes D's weights 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,7 @@ from gankit.device import autocast
 from gankit.game.leak import Leak, leak_batch
 from gankit.game.losses import Loss
 from gankit.models.ensemble import lead_shape, mixes_samples
+from gankit.models.growing import as_grown
 from gankit.models.sampling import generate, score
 from gankit.streams import Streams
 
@@ -72,6 +74,7 @@ class Game:
         d_terms, g_terms: added to the cost of D and of G.
         rules: states that terms and the augmentation may read.
         projections: applied to D after each of its steps.
+        share_fakes: G learns from the very samples that D saw in its last step, which saves a pass of G.
 
     Raises:
         ValueError: if the loss refuses what is around it (`Loss.check`).
@@ -84,6 +87,7 @@ class Game:
     g_terms: tuple[Term, ...] = ()
     rules: tuple[Rule, ...] = ()
     projections: tuple[Projection, ...] = ()
+    share_fakes: bool = False
 
     def __post_init__(self) -> None:
         self.loss.check(self)
@@ -156,6 +160,7 @@ class Play:
     @cached_property
     def _minibatch(self) -> tuple[Tensor, Tensor]:
         x, labels = draw_data(self.data, self.G, self.streams, self.n)
+        x = as_grown(self.G, x)
         if self.game.leak is None or self.learner is not self.D:
             return x, labels
         _ = self.fake  # before the leak samples: batch norm's running statistics remember the order
@@ -174,12 +179,24 @@ class Play:
     @cached_property
     def fake(self) -> Tensor:
         """Generated samples, `[*lead, N, *shape]`."""
-        with torch.set_grad_enabled(self.learner is self.G):
+        with torch.set_grad_enabled(self.learner is self.G or self.game.share_fakes):
             x = self.generate(self.z, self.labels)
         if list(x.shape) != (expected := [*self.lead, self.n, *self.data.shape]):
             raise ValueError(f"G must make samples [*lead, N, *shape], here {expected}, got {list(x.shape)}")
+        if self.learner is self.G:
+            return x
+        self._shared = x
         # In D's step they are joined with real ones, which have the type of the parameters.
-        return x if self.learner is self.G else x.to(next(self.G.parameters()).dtype)
+        return x.detach().to(next(self.G.parameters()).dtype)
+
+    def for_generator(self) -> Play:
+        """This play of D's as one of G's, after D has learnt: the same latents and samples, and all else anew."""
+        other = copy.copy(self)
+        other.learner, other.notes = self.G, {}
+        for made in ("_minibatch", "real_verdict", "fake_verdict"):
+            vars(other).pop(made, None)
+        vars(other)["fake"] = self._shared
+        return other
 
     def generate(self, z: Tensor, labels: Tensor | None, net: nn.Module | None = None) -> Tensor:
         """Samples of G, or of another generator; noise inside its layers comes from the run's own streams."""

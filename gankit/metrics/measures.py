@@ -255,6 +255,31 @@ def _of_neighbours(index: int, title: str, about: str) -> Metric:
     )
 
 
+def _of_class_neighbours(name: str, about: str) -> Metric:
+    """The same number inside each class, where its samples have neighbours of their own, averaged over the classes."""
+
+    def value(case: Case) -> Tensor:
+        real, fake = case.real, case.fake
+        return intra_class(
+            lambda r, f: prdc(r, f, case.k)[name],
+            real.features,
+            real.labels,
+            fake.features,
+            fake.labels,
+            least=case.k + 1,
+        ).mean
+
+    return Metric(
+        f"intra-{name}",
+        value,
+        error=lambda case: case.jackknife(value),
+        needs=("features", "labels"),
+        options=("k",),
+        real=True,
+        about=about,
+    )
+
+
 # --- Classes and modes --------------------------------------------------------------------------------------------
 
 
@@ -273,6 +298,16 @@ def _of_shares(
         needs=(kind,),
         **settings,
     )
+
+
+def _class_hits(case: Case) -> Tensor:
+    """Share of the samples that the space's classifier puts into the class that they were asked for, `[*lead]`."""
+    return (case.fake.predicted == case.fake.labels).double().mean(-1)
+
+
+def _class_hits_error(case: Case) -> Tensor:
+    share = _class_hits(case)
+    return (share * (1 - share) / case.n).sqrt()
 
 
 def _divergence(shares: Tensor, expected: Tensor) -> Tensor:
@@ -333,6 +368,21 @@ METRICS: dict[str, Metric] = {
         real=True,
         about="mean Frechet distance inside the classes of a conditional generator",
         less_is_better=True,
+    ),
+    "class_accuracy": Metric(
+        "class_accuracy",
+        _class_hits,
+        _class_hits_error,
+        needs=("classes", "labels"),
+        compares=False,
+        about="share of a conditional generator's samples that a classifier of the data puts into their class",
+    ),
+    "intra_precision": _of_class_neighbours(
+        "precision", "precision inside the classes of a conditional generator"
+    ),
+    "intra_recall": _of_class_neighbours("recall", "recall inside the classes of a conditional generator"),
+    "intra_coverage": _of_class_neighbours(
+        "coverage", "coverage inside the classes of a conditional generator"
     ),
     "ms_ssim": Metric(
         "MS-SSIM",

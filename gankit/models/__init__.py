@@ -2,11 +2,18 @@
 
 from gankit.models.began import began, began_mlp
 from gankit.models.biggan import biggan, biggan_cifar, sagan
+from gankit.models.conditioning import Condition
 from gankit.models.conv import conv, dcgan
 from gankit.models.mlp import mlp
+from gankit.models.progan import progan
 from gankit.models.resnet import projection_gan, sngan, wgan_gp
+from gankit.models.style_blocks import Truncated
+from gankit.models.stylegan import stylegan
+from gankit.models.stylegan2 import stylegan2, stylegan2_cifar
 
 __all__ = [
+    "Condition",
+    "Truncated",
     "began",
     "began_mlp",
     "biggan",
@@ -14,8 +21,12 @@ __all__ = [
     "conv",
     "dcgan",
     "mlp",
+    "progan",
     "projection_gan",
     "sagan",
     "sngan",
+    "stylegan",
+    "stylegan2",
+    "stylegan2_cifar",
     "wgan_gp",
 ]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-from torch import Tensor, nn
-
 from gankit.models.blocks import (
+    ClassTable,
     ConditionalBatchNorm2d,
     ConditionalDiscriminator,
     ConditionalGenerator,
-    Conditioned,
+    HierarchicalGenerator,
+    equal_chunk,
     orthogonal,
     positive,
     seeded,
@@ -165,19 +164,14 @@ def biggan(
     places = 1 + len(plan.up)
     z_dim = CHUNK * places if z_dim is None else z_dim
     positive(z_dim=z_dim)
-    if z_dim % places:
-        raise ValueError(
-            f"z_dim must be a multiple of {places}, one equal chunk for the first layer and for each of the "
-            f"{len(plan.up)} blocks, got {z_dim}"
-        )
-    chunk = z_dim // places
+    chunk = equal_chunk(z_dim, places)
 
     def norm(channels: int) -> ConditionalBatchNorm2d:
         return ConditionalBatchNorm2d(channels, lambda c: SNLinear(y_dim + chunk, c, bias=False))
 
     with seeded(seed):
         G = HierarchicalGenerator(
-            nn.Embedding(n_classes, y_dim),
+            ClassTable(n_classes, y_dim),
             *generator_layers(plan, shape[0], chunk, width, SNConv2d, SNLinear, norm, attention=g_attention),
             z_dim=z_dim,
             shape=shape,
@@ -186,39 +180,6 @@ def biggan(
         orthogonal(G)
         orthogonal(D)
     return G, D
-
-
-class HierarchicalGenerator(nn.Module):
-    """A generator whose blocks read z as well: z in equal chunks, the first for the first layer, one for each block.
-
-    A block is conditioned on [embedding of the class, its chunk of z] (skip-z). Called as `G(z, labels)`.
-
-    Args:
-        embedding: of the classes, shared by all blocks.
-        layers: the rest of the network; each `UpBlock` among them reads a chunk.
-        z_dim, shape: as for `gankit.models.blocks.Generator`.
-
-    Source: Brock et al. 2019, appendix B and figure 15 (a).
-    """
-
-    def __init__(
-        self, embedding: nn.Embedding, *layers: nn.Module, z_dim: int, shape: tuple[int, ...]
-    ) -> None:
-        super().__init__()
-        self.embedding = embedding
-        self.layers = nn.Sequential(*layers)
-        self.z_dim = z_dim
-        self.shape = tuple(shape)
-        self.n_classes = embedding.num_embeddings
-        self.places = 1 + sum(isinstance(layer, Conditioned) for layer in layers)
-
-    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        h, *chunks = z.chunk(self.places, -1)
-        y = self.embedding(labels)
-        conditions = iter([torch.cat([y, chunk], -1) for chunk in chunks])
-        for layer in self.layers:
-            h = layer(h, next(conditions)) if isinstance(layer, Conditioned) else layer(h)
-        return h
 
 
 def _attention(plan: Plan, side: int | None) -> tuple[int, int]:

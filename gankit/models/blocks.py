@@ -72,6 +72,53 @@ class ConditionalDiscriminator(Discriminator):
         return _through(self, x, labels)
 
 
+class HierarchicalGenerator(nn.Module):
+    """A generator whose blocks read z as well: z in equal chunks, the first for the first layer, one for each block.
+
+    A block is conditioned on [embedding of the class, its chunk of z] (skip-z). Called as `G(z, labels)`.
+
+    Args:
+        embedding: of the classes, shared by all blocks.
+        layers: the rest of the network; each `Conditioned` layer among them, a block or a normalisation, reads a chunk.
+        z_dim, shape: as for `Generator`.
+
+    Source: Brock et al. 2019, appendix B and figure 15 (a).
+    """
+
+    def __init__(
+        self, embedding: nn.Embedding, *layers: nn.Module, z_dim: int, shape: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.layers = nn.Sequential(*layers)
+        self.z_dim = z_dim
+        self.shape = tuple(shape)
+        self.n_classes = embedding.num_embeddings
+        self.places = 1 + sum(isinstance(layer, Conditioned) for layer in layers)
+
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        h, *chunks = z.chunk(self.places, -1)
+        y = self.embedding(labels)
+        conditions = iter([torch.cat([y, chunk], -1) for chunk in chunks])
+        for layer in self.layers:
+            h = layer(h, next(conditions)) if isinstance(layer, Conditioned) else layer(h)
+        return h
+
+
+def equal_chunk(z_dim: int, places: int) -> int:
+    """Numbers of z for each place of a `HierarchicalGenerator` that reads some.
+
+    Raises:
+        ValueError: if `z_dim` does not split evenly.
+    """
+    if z_dim % places:
+        raise ValueError(
+            f"z_dim must be a multiple of {places}, one equal chunk for the first layer and for each of the "
+            f"{places - 1} blocks, got {z_dim}"
+        )
+    return z_dim // places
+
+
 def _through(layers: Iterable[nn.Module], h: Tensor, condition: Tensor) -> Tensor:
     for layer in layers:
         h = layer(h, condition) if isinstance(layer, Conditioned) else layer(h)
@@ -119,9 +166,9 @@ class UpBlock(Conditioned):
         self.shortcut = conv(c_in, c_out, 1)
 
     def forward(self, x: Tensor, *condition: Tensor) -> Tensor:
-        h = F.relu(self.norm1(x, *condition))
-        h = _upsampled_conv(h, self.conv1)
-        h = F.relu(self.norm2(h, *condition), inplace=True)
+        h = F.relu(_normed(self.norm1, x, *condition))
+        h = upsampled_conv(h, self.conv1)
+        h = F.relu(_normed(self.norm2, h, *condition), inplace=True)
         h = self.conv2(h)
         # A 1x1 convolution commutes with copying pixels, and before it costs a quarter.
         return h + _upsample(self.shortcut(x))
@@ -168,17 +215,21 @@ class FirstBlock(ResBlock):
         return self.after_first(x, self.conv1(x))
 
 
+def _normed(norm: nn.Module, x: Tensor, *condition: Tensor) -> Tensor:
+    return norm(x, *condition) if isinstance(norm, Conditioned) else norm(x)
+
+
 def _upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
-def _upsampled_conv(x: Tensor, conv: nn.Conv2d) -> Tensor:
+def upsampled_conv(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """`conv(_upsample(x))` for a 3x3 convolution with padding 1, in 4/9 of the products.
 
     The nine pixels under the kernel are copies of four, so kernel entries that meet the same pixel are added first:
     the two are one transposed convolution of stride 2, with the flipped kernel spread over 2x2 pixels.
     """
-    # A spectrally normalised layer multiplies by `normalised()`.
+    # A layer that rescales its weight, spectrally normalised or not, multiplies by `normalised()`.
     weight = conv.normalised() if hasattr(conv, "normalised") else conv.weight
     padded = F.pad(weight.flip(-2, -1), (1, 1, 1, 1))
     rows = padded[..., 1:, :] + padded[..., :-1, :]
@@ -249,7 +300,17 @@ def _pixelwise(x: Tensor) -> Tensor:
     return x[:, None, None]
 
 
-class ConditionalBatchNorm2d(nn.Module):
+class ClassTable(nn.Embedding):
+    """A row of numbers for each class. Labels are int64 `[...]`, or shares of the classes `[..., K]`, floating point:
+    then their weighted mean of rows, which is what lies *between* classes."""
+
+    def forward(self, labels: Tensor) -> Tensor:
+        if labels.is_floating_point():
+            return labels.to(self.weight) @ self.weight
+        return super().forward(labels)
+
+
+class ConditionalBatchNorm2d(Conditioned):
     """Batch normalisation with a gain and a bias for each sample: (1 + gain(c)) (x - mean) / std + bias(c).
 
     Args:
@@ -270,6 +331,13 @@ class ConditionalBatchNorm2d(nn.Module):
         h = self.norm(x)
         gain, bias = 1 + self.gain(condition), self.bias(condition)
         return h * gain[..., None, None].to(h) + bias[..., None, None].to(h)
+
+
+class ConditionalBatchNorm1d(ConditionalBatchNorm2d):
+    """The same for features `[N, C]`, as maps of one pixel."""
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        return super().forward(x[..., None, None], condition)[..., 0, 0]
 
 
 class SelfAttention(nn.Module):
@@ -359,7 +427,19 @@ def residual_glorot(net: nn.Module) -> None:
         if isinstance(module, UpBlock | ResBlock):
             nn.init.xavier_uniform_(module.conv1.weight, 2**0.5)
             nn.init.xavier_uniform_(module.conv2.weight, 2**0.5)
-        elif isinstance(module, ConditionalBatchNorm2d):
+    neutral_conditions(net)
+
+
+def glorot_conditional(net: nn.Module) -> None:
+    """`glorot_uniform`, and for what reads labels `neutral_conditions`, in place."""
+    glorot_uniform(net)
+    neutral_conditions(net)
+
+
+def neutral_conditions(net: nn.Module) -> None:
+    """Conditional batch norm with gain 1 and bias 0 for every class; Glorot-uniform tables of projections; in place."""
+    for module in net.modules():
+        if isinstance(module, ConditionalBatchNorm2d):
             nn.init.zeros_(module.gain.weight)
             nn.init.zeros_(module.bias.weight)
         elif isinstance(module, Projection):

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 
 from torch import nn
 
 from gankit.models.blocks import (
     BatchNorm2d,
+    ConditionalBatchNorm2d,
     Discriminator,
     Generator,
+    Norm,
     Squeeze,
     dcgan_normal,
-    glorot_uniform,
+    glorot_conditional,
     positive,
     seeded,
 )
+from gankit.models.conditioning import Condition, Join, discriminator, generator, players
 
 
 def conv(
-    shape: tuple[int, int, int], z_dim: int = 64, depth: int = 4, width: int = 32, *, seed: int = 0
-) -> tuple[Generator, Discriminator]:
+    shape: tuple[int, int, int],
+    z_dim: int = 64,
+    depth: int = 4,
+    width: int = 32,
+    *,
+    condition: Condition | None = None,
+    seed: int = 0,
+) -> tuple[nn.Module, Discriminator]:
     """Conv-n: strided convolutions with kernel 3, filters doubled where the picture is halved.
 
     The discriminator has `depth - 1` convolutions of stride 2 with `width`, `2 width`, ... filters and one
@@ -34,14 +44,17 @@ def conv(
         z_dim: length of a latent vector.
         depth: number of weight layers, the n of Conv-n, at least 2.
         width: filters of the discriminator's first convolution.
+        condition: how both read labels; None for networks without. "concat-hidden" joins the label to what the
+            discriminator's last convolution reads.
         seed: seed of the initial weights.
 
     Returns:
-        (G, D): G maps `[N, z_dim]` to `[N, C, H, W]` in [-1, 1], D maps that to logits `[N]`.
+        (G, D): G maps `[N, z_dim]` to `[N, C, H, W]` in [-1, 1], D maps that to logits `[N]`; with a condition both
+        take labels `[N]` as well.
 
     Raises:
-        ValueError: if a size is not positive, `shape` is not that of an image, or the picture cannot be
-            halved `depth - 1` times.
+        ValueError: if a size is not positive, `shape` is not that of an image, the picture cannot be
+            halved `depth - 1` times, or a size does not fit the condition.
 
     Source: "Sample weighting as an explanation for mode collapse in GANs", section 3.3. The paper does not
     print the number of filters or the initial weights.
@@ -51,25 +64,42 @@ def conv(
     channels = [shape[0], *(width * 2**i for i in range(depth - 1))]
     top = (channels[-1], heights[-1], widths[-1])
 
-    with seeded(seed):  # building a layer draws numbers too
-        down: list[nn.Module] = []
-        for c_in, c_out in itertools.pairwise(channels):
-            down += [nn.Conv2d(c_in, c_out, 3, stride=2, padding=1), nn.ReLU()]
-
-        up: list[nn.Module] = [nn.Linear(z_dim, math.prod(top)), nn.ReLU(), nn.Unflatten(-1, top)]
+    def up(n_in: int, norm: Norm | None) -> list[nn.Module]:
+        normed = lambda c: [] if norm is None else [norm(c)]  # noqa: E731
+        layers = [nn.Linear(n_in, math.prod(top)), nn.Unflatten(-1, top), *normed(top[0]), nn.ReLU()]
         for i in reversed(range(depth - 1)):
             # A stride of 2 doubles a side to 2n - 1; one more row is needed where the side was even.
             extra = (int(heights[i] % 2 == 0), int(widths[i] % 2 == 0))
-            up += [
-                nn.ConvTranspose2d(channels[i + 1], channels[i], 3, stride=2, padding=1, output_padding=extra)
-            ]
-            up += [nn.ReLU()] if i else [nn.Tanh()]
+            bias = norm is None or i == 0  # normalisation would subtract it
+            layers.append(
+                nn.ConvTranspose2d(
+                    channels[i + 1],
+                    channels[i],
+                    3,
+                    stride=2,
+                    padding=1,
+                    output_padding=extra,
+                    bias=bias,
+                )
+            )
+            layers += [*normed(channels[i]), nn.ReLU()] if i else [nn.Tanh()]
+        return layers
 
-        G = Generator(*up, z_dim=z_dim, shape=tuple(shape))
-        D = Discriminator(*down, nn.Flatten(-3, -1), nn.Linear(math.prod(top), 1), Squeeze())
-        glorot_uniform(G)
-        glorot_uniform(D)
-    return G, D
+    def down(joined: Mapping[int, Join]) -> list[nn.Module]:
+        layers: list[nn.Module] = []
+        for i, (c_in, c_out) in enumerate(itertools.pairwise(channels)):
+            join = [joined[i]] if i in joined else []
+            c_in += sum(one.size for one in join)
+            layers += [*join, nn.Conv2d(c_in, c_out, 3, stride=2, padding=1), nn.ReLU()]
+        return [*layers, nn.Flatten(-3, -1)]
+
+    with seeded(seed):  # building a layer draws numbers too
+        return players(
+            condition,
+            lambda: generator(condition, up, z_dim, tuple(shape), places=depth, norm=ConditionalBatchNorm2d),
+            lambda: discriminator(condition, down, math.prod(top), hidden=depth - 2),
+            glorot_conditional,
+        )
 
 
 def dcgan(

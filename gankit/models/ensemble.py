@@ -86,6 +86,16 @@ class Ensemble(nn.Module):
                 value.copy_(stacked[key][i])
         return module.train(self.training)
 
+    def call(self, method: str, *args: Tensor | None) -> Tensor:
+        """What a method of the network gives for every replica's own arguments, `[S, N, ...]` each.
+
+        Raises:
+            ValueError: for a network of linear layers, which has no methods but `forward`.
+        """
+        if not isinstance(self.net, _Vmapped):
+            raise ValueError(f"{type(self.template).__name__} is stacked layer by layer and has no {method}")
+        return self.net(*args, method=method)
+
     @property
     def template(self) -> nn.Module:
         """A plain network of the replicas' structure, with its parameters in the order of this module's.
@@ -114,6 +124,11 @@ def pair(
     >>> G, D = pair(lambda seed: gk.models.mlp(data.shape, seed=seed), seeds=range(10))
     """
     return Ensemble(lambda s: factory(s)[0], seeds), Ensemble(lambda s: factory(s)[1], seeds)
+
+
+def call(net: nn.Module, method: str, *args: Tensor | None) -> Tensor:
+    """`net.method(*args)`, of an ensemble for each replica: `[*lead, N, ...]`."""
+    return net.call(method, *args) if isinstance(net, Ensemble) else getattr(net, method)(*args)
 
 
 def lead_shape(net: nn.Module) -> tuple[int, ...]:
@@ -173,7 +188,11 @@ class StackedLinear(nn.Module):
 
 
 class _Vmapped(nn.Module):
-    """Any network, stacked by `torch.func`: every parameter and buffer gains a leading S."""
+    """Any network, stacked by `torch.func`: every parameter and buffer gains a leading S.
+
+    A module may name `static_buffers`: these are the same for all replicas, and the forward pass may read them as
+    numbers (a growing network's stage).
+    """
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -184,19 +203,42 @@ class _Vmapped(nn.Module):
         for name, value in buffers.items():
             self.stacked.register_buffer(name.replace(".", "/"), value)
         self._skeleton = [copy.deepcopy(modules[0]).to("meta")]
+        self._static = {
+            f"{name}.{buffer}".removeprefix(".")
+            for name, module in modules[0].named_modules()
+            for buffer in getattr(module, "static_buffers", ())
+        }
 
     def train(self, mode: bool = True) -> _Vmapped:
         self._skeleton[0].train(mode)
         return super().train(mode)
 
-    def forward(self, x: Tensor, *args: Tensor) -> Tensor:
+    def forward(self, *args: Tensor | None, method: str | None = None) -> Tensor:
         parameters = {name.replace("/", "."): p for name, p in self.stacked.named_parameters()}
         buffers = {name.replace("/", "."): b for name, b in self.stacked.named_buffers()}
+        static = {name: buffers.pop(name)[0] for name in self._static}
+        given = [x for x in args if x is not None]
 
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], *inputs: Tensor) -> Tensor:
-            return torch.func.functional_call(self._skeleton[0], (parameters, buffers), inputs)
+            net, own, inputs = self._skeleton[0], (parameters, buffers, static), list(inputs)
+            inputs = [None if x is None else inputs.pop(0) for x in args]
+            if method is None:
+                return torch.func.functional_call(net, own, tuple(inputs))
+            own = tuple({f"net.{name}": x for name, x in part.items()} for part in own)
+            return torch.func.functional_call(_Method(net, method), own, tuple(inputs))
 
-        return torch.func.vmap(one, randomness="different")(parameters, buffers, x, *args)
+        return torch.func.vmap(one, randomness="different")(parameters, buffers, *given)
+
+
+class _Method(nn.Module):
+    """A network called by one of its methods."""
+
+    def __init__(self, net: nn.Module, method: str) -> None:
+        super().__init__()
+        self.net, self.method = net, method
+
+    def forward(self, *args: Tensor | None) -> Tensor:
+        return getattr(self.net, self.method)(*args)
 
 
 def _is_linear(module: nn.Module) -> bool:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from gankit.models.blocks import Discriminator, Generator, Squeeze, glorot_uniform, positive, seeded
+from gankit.models.blocks import (
+    ConditionalBatchNorm1d,
+    Discriminator,
+    Norm,
+    glorot_conditional,
+    positive,
+    seeded,
+)
+from gankit.models.conditioning import Condition, Join, discriminator, generator, players
 
 
 def mlp(
@@ -19,8 +27,9 @@ def mlp(
     *,
     d_depth: int | None = None,
     d_width: int | None = None,
+    condition: Condition | None = None,
     seed: int = 0,
-) -> tuple[Generator, Discriminator]:
+) -> tuple[nn.Module, Discriminator]:
     """A fully connected generator and discriminator with ReLU between the layers.
 
     Images leave the generator through tanh, in [-1, 1]; points (a `shape` of one number) leave it as they
@@ -33,13 +42,16 @@ def mlp(
         width: units in each hidden layer.
         d_depth: the discriminator's depth, where it differs from `depth`.
         d_width: the discriminator's width, where it differs from `width`.
+        condition: how both read labels; None for networks without. "concat-hidden" joins the label to what the
+            discriminator's last hidden layer reads.
         seed: seed of the initial weights.
 
     Returns:
-        (G, D): G maps `[..., N, z_dim]` to `[..., N, *shape]`, D maps that to logits `[..., N]`.
+        (G, D): G maps `[..., N, z_dim]` to `[..., N, *shape]`, D maps that to logits `[..., N]`. With a condition they
+        take `[N, ...]` and labels `[N]`.
 
     Raises:
-        ValueError: if a size is not a positive whole number.
+        ValueError: if a size is not a positive whole number, or does not fit the condition.
 
     Source: "Sample weighting as an explanation for mode collapse in GANs", section 3.3. The paper does not
     print the width of its hidden layers or its initial weights.
@@ -50,19 +62,35 @@ def mlp(
     n_values = math.prod(shape)
     output = [nn.Tanh(), nn.Unflatten(-1, tuple(shape))] if len(shape) > 1 else []
     flatten = [nn.Flatten(-len(shape), -1)] if len(shape) > 1 else []
+    sizes = [n_values, *[d_width] * (d_depth - 1)]
+
+    def up(n_in: int, norm: Norm | None) -> list[nn.Module]:
+        sizes = [n_in, *[width] * (depth - 1)]
+        return [*_hidden(sizes, norm), nn.Linear(sizes[-1], n_values), *output]
+
+    def down(joined: Mapping[int, Join]) -> list[nn.Module]:
+        return [*flatten, *_hidden(sizes, joined=joined)]
+
     with seeded(seed):
-        G = Generator(
-            *_layers([z_dim, *[width] * (depth - 1), n_values]), *output, z_dim=z_dim, shape=tuple(shape)
+        return players(
+            condition,
+            lambda: generator(condition, up, z_dim, tuple(shape), places=depth, norm=ConditionalBatchNorm1d),
+            lambda: discriminator(condition, down, sizes[-1], hidden=d_depth - 2),
+            glorot_conditional,
         )
-        D = Discriminator(*flatten, *_layers([n_values, *[d_width] * (d_depth - 1), 1]), Squeeze())
-        glorot_uniform(G)
-        glorot_uniform(D)
-    return G, D
 
 
-def _layers(sizes: Sequence[int]) -> list[nn.Module]:
-    """Linear layers between neighbouring sizes, with ReLU between them."""
+def _hidden(
+    sizes: Sequence[int], norm: Norm | None = None, joined: Mapping[int, Join] | None = None
+) -> list[nn.Module]:
+    """A linear layer, normalisation if there is any, and ReLU between neighbouring sizes; labels are joined to what
+    some of the linear layers read."""
     layers: list[nn.Module] = []
-    for n_in, n_out in itertools.pairwise(sizes):
-        layers += [nn.Linear(n_in, n_out), nn.ReLU()]
-    return layers[:-1]
+    for i, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
+        if join := (joined or {}).get(i):
+            layers.append(join)
+            n_in += join.size
+        # Normalisation subtracts the mean, and a bias before it with it.
+        linear = nn.Linear(n_in, n_out, bias=norm is None)
+        layers += [linear, *([] if norm is None else [norm(n_out)]), nn.ReLU()]
+    return layers

@@ -15,24 +15,24 @@ from torch import nn
 
 from gankit.models.blocks import (
     BatchNorm2d,
+    ClassTable,
     ConditionalBatchNorm2d,
     ConditionalDiscriminator,
     ConditionalGenerator,
     Conv,
     Discriminator,
     FirstBlock,
-    Generator,
     Norm,
     Projection,
     ResBlock,
     SelfAttention,
-    Squeeze,
     SumPool,
     UpBlock,
     positive,
     residual_glorot,
     seeded,
 )
+from gankit.models.conditioning import Condition, Join, discriminator, generator, players
 from gankit.models.spectral import SNConv2d, SNEmbedding, SNLinear
 
 
@@ -80,8 +80,9 @@ def sngan(
     width: int | None = None,
     *,
     d_width: int | None = None,
+    condition: Condition | None = None,
     seed: int = 0,
-) -> tuple[Generator, Discriminator]:
+) -> tuple[nn.Module, Discriminator]:
     """SNGAN: residual blocks, batch normalisation in G, spectral normalisation in D.
 
     Args:
@@ -91,17 +92,21 @@ def sngan(
         width: filters of the generator next to the picture; None takes the paper's, 256 up to S = 32 and 64 above.
         d_width: filters of the discriminator's first block; None takes the paper's share of `width`, a half up to
             S = 32 and all of it above.
+        condition: how both read labels; None for networks without. "concat-hidden" joins the label to what the
+            discriminator's fourth block reads, as Miyato and Koyama 2018 did for comparison. With "batch-norm" and
+            "projection" the networks are those of `projection_gan`.
         seed: seed of the initial weights.
 
     Returns:
-        (G, D): G maps `[N, z_dim]` to `[N, C, S, S]` in [-1, 1], D maps that to logits `[N]`.
+        (G, D): G maps `[N, z_dim]` to `[N, C, S, S]` in [-1, 1], D maps that to logits `[N]`; with a condition both
+        take labels `[N]` as well.
 
     Raises:
-        ValueError: if a size is not positive or S is not supported.
+        ValueError: if a size is not positive, S is not supported or a size does not fit the condition.
 
     Source: Miyato, Kataoka, Koyama and Yoshida 2018, figure 8 and tables 4 to 6.
     """
-    return _unconditional(SNConv2d, SNLinear, shape, z_dim, width, d_width, seed)
+    return _residual(SNConv2d, SNLinear, SNEmbedding, shape, z_dim, width, d_width, condition, seed)
 
 
 def wgan_gp(
@@ -110,8 +115,9 @@ def wgan_gp(
     width: int | None = None,
     *,
     d_width: int | None = None,
+    condition: Condition | None = None,
     seed: int = 0,
-) -> tuple[Generator, Discriminator]:
+) -> tuple[nn.Module, Discriminator]:
     """The networks of `sngan` without spectral normalisation, for a gradient penalty in its place.
 
     Arguments, return values and errors are those of `sngan`.
@@ -119,7 +125,7 @@ def wgan_gp(
     Source: "Mean Teachers Can Train Superior GANs", appendix B, which trains WGAN-GP with tables 6a and 6b of Miyato
     et al. 2018. The WGAN-GP paper's own networks (Gulrajani et al. 2017) are half as wide in G at 32 pixels.
     """
-    return _unconditional(nn.Conv2d, nn.Linear, shape, z_dim, width, d_width, seed)
+    return _residual(nn.Conv2d, nn.Linear, nn.Embedding, shape, z_dim, width, d_width, condition, seed)
 
 
 def projection_gan(
@@ -150,32 +156,37 @@ def projection_gan(
     return conditional(plan, shape, n_classes, z_dim, width, d_width, nn.Conv2d, nn.Linear, seed=seed)
 
 
-def _unconditional(
+def _residual(
     d_conv: Conv,
     d_linear: type[nn.Linear],
+    d_embedding: type[nn.Embedding],
     shape: tuple[int, int, int],
     z_dim: int,
     width: int | None,
     d_width: int | None,
+    condition: Condition | None,
     seed: int,
-) -> tuple[Generator, Discriminator]:
+) -> tuple[nn.Module, Discriminator]:
     plan = plan_for(shape, SNGAN)
     width, d_width = sngan_widths(plan, width, d_width)
     positive(z_dim=z_dim, width=width, d_width=d_width)
+
+    def up(n_in: int, norm: Norm | None) -> list[nn.Module]:
+        return generator_layers(plan, shape[0], n_in, width, nn.Conv2d, nn.Linear, norm)
+
+    def down(joined: Mapping[int, Join]) -> list[nn.Module]:
+        return discriminator_layers(plan, shape[0], d_width, d_conv, joined=joined)
+
+    places = 1 + len(plan.up)
+    kinds = {"norm": ConditionalBatchNorm2d, "plain": BatchNorm2d}
+    heads = {"linear": d_linear, "embedding": d_embedding}
     with seeded(seed):
-        G = Generator(
-            *generator_layers(plan, shape[0], z_dim, width, nn.Conv2d, nn.Linear, BatchNorm2d),
-            z_dim=z_dim,
-            shape=shape,
+        return players(
+            condition,
+            lambda: generator(condition, up, z_dim, tuple(shape), places=places, **kinds),
+            lambda: discriminator(condition, down, plan.features * d_width, hidden=3, **heads),
+            residual_glorot,
         )
-        D = Discriminator(
-            *discriminator_layers(plan, shape[0], d_width, d_conv),
-            d_linear(plan.features * d_width, 1),
-            Squeeze(),
-        )
-        residual_glorot(G)
-        residual_glorot(D)
-    return G, D
 
 
 def conditional(
@@ -259,11 +270,19 @@ def generator_layers(
 
 
 def discriminator_layers(
-    plan: Plan, channels: int, width: int, conv: Conv, *, wide: bool = False, attention: int = 0
+    plan: Plan,
+    channels: int,
+    width: int,
+    conv: Conv,
+    *,
+    wide: bool = False,
+    attention: int = 0,
+    joined: Mapping[int, Join] | None = None,
 ) -> list[nn.Module]:
     """Table (b) up to the pooled features `[N, plan.features * width]`: residual blocks, ReLU, sum over the map.
 
-    The first convolution of a block keeps the number of filters, or with `wide`, as in BigGAN, already raises it.
+    The first convolution of a block keeps the number of filters, or with `wide`, as in BigGAN, already raises it. A
+    label may be joined before some blocks.
     """
     side = plan.start * 2 ** len(plan.up)
     filters = [multiple * width for multiple in plan.down + plan.flat]
@@ -271,6 +290,9 @@ def discriminator_layers(
     for i, (c_in, c_out) in enumerate(itertools.pairwise([channels, *filters])):
         down = i < len(plan.down)
         hidden = c_out if wide else c_in
+        if join := (joined or {}).get(i):
+            layers.append(join)
+            c_in += join.size
         layers.append(ResBlock(c_in, c_out, hidden, conv, down=down) if i else FirstBlock(c_in, c_out, conv))
         side = side // 2 if down else side
         if down and side == attention:
@@ -280,7 +302,7 @@ def discriminator_layers(
 
 def class_norm(channels: int, n_classes: int) -> ConditionalBatchNorm2d:
     """Batch normalisation with a gain and a bias of its own for each class and channel."""
-    return ConditionalBatchNorm2d(channels, lambda c: nn.Embedding(n_classes, c))
+    return ConditionalBatchNorm2d(channels, lambda c: ClassTable(n_classes, c))
 
 
 def plan_for(shape: tuple[int, ...], plans: Mapping[int, Plan]) -> Plan:

@@ -22,14 +22,22 @@ def generate(G: nn.Module, z: Tensor, labels: Tensor | None = None, noise: Tenso
         labels: int64 `[*lead, N]`.
         noise: `[*lead, N, noise_dim]`.
     """
+    dtype = next(G.parameters()).dtype
     given = [labels] if getattr(G, "n_classes", 0) else []
-    given += [noise] if getattr(G, "noise_dim", 0) else []
-    return G(z.to(next(G.parameters()).dtype), *given)
+    if getattr(G, "noise_dim", 0):
+        given.append(noise if noise is None else noise.to(dtype))
+    return G(z.to(dtype), *given)
 
 
 def score(D: nn.Module, x: Tensor, labels: Tensor | None = None) -> Tensor:
     """D(x), or D(x, labels) for a conditional discriminator."""
     return D(x, labels) if getattr(D, "n_classes", 0) else D(x)
+
+
+def logits(D: nn.Module, x: Tensor, labels: Tensor | None = None) -> Tensor:
+    """The same without what a class head says of classes."""
+    said = score(D, x, labels)
+    return said[0] if isinstance(said, tuple) else said
 
 
 def truncated_normal(streams: Streams, truncation: float, *shape: int) -> Tensor:
@@ -128,7 +136,8 @@ def sample(
         G: a generator or an ensemble of S of them. Replicas get the same z.
         n: number of samples per replica, at least 1.
         seed: seed of z (and of the labels, where none are given).
-        labels: int64 `[n]` for a conditional generator; drawn uniformly when None.
+        labels: int64 `[n]` for a conditional generator, or shares of the classes, float `[n, K]`, for what lies between
+            them; drawn uniformly when None.
         truncation: largest |z| (`truncated_normal`); None draws from the whole normal distribution.
         batch_size: samples generated at a time. It does not change the result for networks without batch
             statistics, up to rounding.
@@ -151,16 +160,18 @@ class Sampler:
 
     Attributes:
         G, seed, labels, truncation: as for `sample`.
+        z: latents `[n, z_dim]` in place of drawn ones (`z_path`).
     """
 
     G: nn.Module
     seed: int = 0
     labels: Tensor | None = None
     truncation: float | None = None
+    z: Tensor | None = None
 
     def __call__(self, n: int) -> Tensor:
         """n samples at once: `sample`."""
-        return sample(self.G, n, seed=self.seed, labels=self.labels, truncation=self.truncation)
+        return torch.cat([images for images, _ in self.batches(n)], len(lead_shape(self.G)))
 
     @torch.no_grad()
     def batches(
@@ -175,32 +186,34 @@ class Sampler:
 
         Yields:
             Samples `[*lead, batch_size, *shape]`, and the labels `[*lead, batch_size]` that a conditional generator
-            was given, or None.
+            was given (or shares of the classes, with K behind), or None.
 
         Raises:
-            ValueError: if n or batch_size is below 1, or `labels` does not hold n labels.
+            ValueError: if n or batch_size is below 1, or `labels` or `z` does not hold n.
         """
         if n < 1 or batch_size < 1:
             raise ValueError(f"n and batch_size must be at least 1, got {n} and {batch_size}")
-        if self.labels is not None and self.labels.shape != (n,):
-            raise ValueError(f"labels must have shape ({n},), one per sample, got {tuple(self.labels.shape)}")
+        n_classes = getattr(self.G, "n_classes", 0)
+        _check_labels(self.labels, n, n_classes)
+        if self.z is not None and self.z.shape != (n, self.G.z_dim):
+            raise ValueError(f"z must have shape ({n}, {self.G.z_dim}), got {tuple(self.z.shape)}")
         lead = lead_shape(self.G)
         dim = len(lead)
         device = next(self.G.parameters()).device
         streams = Streams([self.seed] * (lead[0] if lead else 1), lead, device, name="sample")
         # All z at once, so that the samples depend neither on batch_size nor on part.
-        z = (
-            streams.normal(n, self.G.z_dim)
-            if self.truncation is None
-            else truncated_normal(streams, self.truncation, n, self.G.z_dim)
-        )
-        n_classes = getattr(self.G, "n_classes", 0)
+        if self.z is not None:
+            z = self.z.to(device).expand(*lead, *self.z.shape)
+        elif self.truncation is None:
+            z = streams.normal(n, self.G.z_dim)
+        else:
+            z = truncated_normal(streams, self.truncation, n, self.G.z_dim)
         y = None
         if n_classes:
             y = (
                 streams.integers(n_classes, n)
                 if self.labels is None
-                else self.labels.to(device).expand(*lead, n)
+                else self.labels.to(device).expand(*lead, *self.labels.shape)
             )
         for start in range(0, n, batch_size)[part]:
             length = min(batch_size, n - start)
@@ -208,7 +221,81 @@ class Sampler:
             was_training = self.G.training
             self.G.eval()
             try:
-                images = generate(self.G, z.narrow(dim, start, length), labels)
+                images = generate(self.G, z.narrow(dim, start, length), labels, self._noise(start, length))
             finally:
                 self.G.train(was_training)
             yield images, labels
+
+    def _noise(self, start: int, length: int) -> Tensor | None:
+        """Noise for the layers of a generator that takes some, `[*lead, length, noise_dim]`: every sample has a stream
+        of its own, since noise for all samples at once would not fit in memory."""
+        if not (noise_dim := getattr(self.G, "noise_dim", 0)):
+            return None
+        lead, device = lead_shape(self.G), next(self.G.parameters()).device
+        seeds = [self.seed] * (lead[0] if lead else 1)
+        rows = [
+            Streams(seeds, lead, device, name=f"noise of sample {i}").normal(1, noise_dim)
+            for i in range(start, start + length)
+        ]
+        return torch.cat(rows, len(lead))
+
+
+def _check_labels(labels: Tensor | None, n: int, n_classes: int) -> None:
+    if labels is None:
+        return
+    expected = (n, n_classes) if labels.is_floating_point() else (n,)
+    if labels.shape != expected:
+        what = "the shares of all classes for each sample" if labels.is_floating_point() else "one per sample"
+        raise ValueError(f"labels must have shape {expected}, {what}, got {tuple(labels.shape)}")
+
+
+# --- Paths ------------------------------------------------------------------------------------------------------
+
+
+def z_path(starts: Tensor, ends: Tensor, steps: int) -> Tensor:
+    """Latents on the way from one z to another, `[R, steps, z_dim]`: cos(a) start + sin(a) end, a from 0 to pi/2.
+
+    Every one of them is normal where starts and ends are, so a sample on the way is as likely as any other; those of a
+    straight line are too short in the middle (White 2016, "Sampling generative networks", section 2).
+
+    Args:
+        starts, ends: `[R, z_dim]` each, independent of each other.
+        steps: latents on each way, both ends included, at least 2.
+
+    Raises:
+        ValueError: shapes that differ, or fewer than 2 steps.
+    """
+    if starts.shape != ends.shape or starts.ndim != 2:
+        raise ValueError(
+            f"starts and ends must be [R, z_dim], got {list(starts.shape)} and {list(ends.shape)}"
+        )
+    a = _fractions(steps, starts)[:, None] * (torch.pi / 2)
+    return a.cos() * starts[:, None] + a.sin() * ends[:, None]
+
+
+def class_path(labels: Tensor, steps: int, n_classes: int) -> Tensor:
+    """Shares of the classes on the way through some of them, float32 `[steps, K]`, in equal paces.
+
+    One-hot vectors, embeddings, gains and biases depend on the shares linearly, so a generator walks in straight lines
+    from one class's to the next one's, whichever of them it has.
+
+    Args:
+        labels: int64 `[M]`, at least 2.
+        steps: on the whole way, both ends included, at least 2.
+        n_classes: K.
+
+    Raises:
+        ValueError: fewer than 2 labels or steps.
+    """
+    if labels.ndim != 1 or len(labels) < 2:
+        raise ValueError(f"labels must be at least 2 classes, [M], got shape {list(labels.shape)}")
+    corners = torch.nn.functional.one_hot(labels, n_classes).float()
+    at = _fractions(steps, corners) * (len(labels) - 1)
+    behind = at.long().clamp_max(len(labels) - 2)
+    return torch.lerp(corners[behind], corners[behind + 1], (at - behind)[:, None])
+
+
+def _fractions(steps: int, like: Tensor) -> Tensor:
+    if steps < 2:
+        raise ValueError(f"steps must be at least 2, the two ends, got {steps}")
+    return torch.linspace(0, 1, steps, dtype=like.dtype, device=like.device)

@@ -11,11 +11,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -24,6 +25,7 @@ from gankit.data.named import SHAPES, sample_shape
 from gankit.files import write_json
 from gankit.game.losses import Relativistic, losses
 from gankit.game.play import Game, Play, d_gradient, g_gradient
+from gankit.models.growing import Growing
 from gankit.recipes.recipe import Recipe
 from gankit.recipes.table import recipes
 
@@ -70,12 +72,15 @@ def counts() -> dict[str, Any]:
 def of_recipe(recipe: Recipe) -> Cost:
     """Count the operations of a recipe and estimate its time.
 
+    A growing network is counted as if it were fully grown all the time, and a lazy term in every step as it costs in
+    the steps that have it: upper bounds.
+
     Raises:
         ValueError: the size of its pictures is unknown, or its networks cannot be built for it.
     """
     sample_shape(recipe.data, recipe.size)  # names a path whose size is unknown
     # Only what the count depends on, so that recipes of the same networks are counted once.
-    apart = {"name": "", "about": "", "paper": "", "steps": 1, "n_dis": 1, "accumulate": 1, "rules": ()}
+    apart = {"name": "", "about": "", "paper": "", "steps": 1, "n_dis": 1, "accumulate": 1}
     # A cost of pairs lets D look at real samples in G's step too; all others are alike.
     apart["loss"] = recipe.loss if isinstance(losses[recipe.loss], Relativistic) else "ns"
     apart |= {"precision": "float32", "data": recipe.data if recipe.data in SHAPES else "path"}
@@ -93,21 +98,49 @@ def of_recipe(recipe: Recipe) -> Cost:
 def _operations(recipe: Recipe) -> tuple[float, float]:
     """Operations of one minibatch in the training step itself: of the discriminator's, of the generator's."""
     shape, n_classes = sample_shape(recipe.data, recipe.size)
-    game = Game(losses[recipe.loss], recipe.leak, None, recipe.d_terms, recipe.g_terms)
+    game = Game(
+        losses[recipe.loss],
+        recipe.leak,
+        d_terms=recipe.d_terms,
+        g_terms=recipe.g_terms,
+        share_fakes=recipe.share_fakes,
+    )
     # Both kinds of tensor have no numbers. Meta ones are several times faster to count with; fake ones claim to be on
     # a CPU, which the penalties' autocast asks for.
     with FakeTensorMode() if game.d_terms or game.g_terms else torch.device("meta"):
         G, D = recipe.networks(shape, 0, n_classes)
         teacher = recipe.networks(shape, 0, n_classes)[0].eval()
-        counts = []
+        for net in (G, D, teacher):
+            _grow_up(net)
+        states = {name: x for rule in recipe.rules for name, x in rule.init(()).items()}
+        counts, play = [], None
         for learner, gradient in ((D, d_gradient), (G, g_gradient)):
             with _Operations() as count:
-                play = Play(
-                    game, learner, G, D, teacher, _Shapes(shape), _Streams(), recipe.batch_size, 0, {}
+                new = partial(
+                    Play,
+                    game,
+                    learner,
+                    G,
+                    D,
+                    teacher,
+                    _Shapes(shape),
+                    _Streams(),
+                    recipe.batch_size,
+                    0,
+                    states,
                 )
+                play = play.for_generator() if learner is G and game.share_fakes else new()
                 gradient(play, list(learner.parameters()))
             counts.append(float(count.total))
     return tuple(counts)
+
+
+def _grow_up(net: nn.Module) -> None:
+    """A growing network at its last stage: all steps count as that one's, which cost most."""
+    for module in net.modules():
+        if isinstance(module, Growing):
+            module.stage = torch.tensor(module.growth.last, device="cpu")
+            module.alpha = torch.tensor(1.0, device="cpu")
 
 
 class _Operations(TorchDispatchMode):

@@ -21,16 +21,19 @@ from gankit import models
 from gankit.data.dataset import Dataset
 from gankit.device import PRECISIONS
 from gankit.game.balance import BeganBalance
+from gankit.game.classes import LearnClasses, ShowClasses
 from gankit.game.leak import Leak
 from gankit.game.losses import losses
-from gankit.game.penalties import R1, R2, ClipWeights, Dragan, Orthogonal, WganGP
+from gankit.game.path_length import MeanPathLength, PathLength
+from gankit.game.penalties import R1, R2, ClipWeights, Dragan, Drift, Orthogonal, WganGP
 from gankit.game.play import Augment, Every, Projection, Rule, Term
+from gankit.models.conditioning import Condition
 from gankit.models.ensemble import pair
 from gankit.recipes import records
 from gankit.recipes.records import Field, register
 from gankit.training import Trainer
 from gankit.training.average import EMA
-from gankit.training.optimisers import SGD, Adam, Optimizer, RMSProp
+from gankit.training.optimisers import SGD, Adam, CosineDecay, LinearDecay, Optimizer, RMSProp
 
 MODELS: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
     "mlp": models.mlp,
@@ -44,6 +47,10 @@ MODELS: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
     "sagan": models.sagan,
     "biggan-cifar": models.biggan_cifar,
     "biggan": models.biggan,
+    "progan": models.progan,
+    "stylegan": models.stylegan,
+    "stylegan2": models.stylegan2,
+    "stylegan2-cifar": models.stylegan2_cifar,
 }
 """Name -> function of the samples' shape (and of the number of classes, where it asks for it) that makes (G, D)."""
 
@@ -62,11 +69,21 @@ class Networks:
         z_dim: length of a latent vector.
         depth: weight layers of each network (mlp, conv, began-mlp).
         width: hidden units (mlp, began-mlp) or filters next to the picture (the others).
-        y_dim: length of the class embedding that all blocks share (biggan).
+        y_dim: length of the class embedding that all blocks share (biggan), or of a condition's.
         d_depth: weight layers of the discriminator, where they differ (mlp).
+        g_condition: how the generator reads labels, one-hot, embedding, batch-norm or skip-z (mlp, conv, sngan,
+            wgan-gp); none for a generator without classes.
+        d_condition: how the discriminator does, concat, concat-hidden, class-head or projection.
+        w_dim: length of w (stylegan, stylegan2).
+        mapping: layers of the mapping network (stylegan, stylegan2).
+        max_width: most filters of a layer (progan, stylegan, stylegan2).
+        group: samples whose deviation D sees (progan, stylegan, stylegan2).
+        phase: real images in which a layer is faded in, and then trained (progan, stylegan).
+        conditional: whether a family that can do without classes learns them (progan, stylegan, stylegan2).
 
     Raises:
-        ValueError: an unknown family, a size below 1, or one that the family does not have.
+        ValueError: an unknown family, a size below 1, one that the family does not have, or a condition of one network
+            alone.
     """
 
     family: str = "mlp"
@@ -75,6 +92,14 @@ class Networks:
     width: int | None = 64
     y_dim: int | None = None
     d_depth: int | None = None
+    g_condition: str | None = None
+    d_condition: str | None = None
+    w_dim: int | None = None
+    mapping: int | None = None
+    max_width: int | None = None
+    group: int | None = None
+    phase: int | None = None
+    conditional: bool = False
 
     def __post_init__(self) -> None:
         if self.family not in MODELS:
@@ -82,14 +107,48 @@ class Networks:
         takes = inspect.signature(MODELS[self.family]).parameters
         for name, value in self.sizes.items():
             _check_count(name, value)
-            if name not in takes:
+            if name not in takes and not (name == "y_dim" and self.g_condition):
                 flag = f"--{name.replace('_', '-')} none"
                 raise ValueError(f"model {self.family!r} has no {name}, got {value}; {flag} unsets it")
+        ways = {"g_condition": self.g_condition, "d_condition": self.d_condition}
+        if any(ways.values()) and "condition" not in takes:
+            able = ", ".join(
+                name for name in MODELS if "condition" in inspect.signature(MODELS[name]).parameters
+            )
+            raise ValueError(f"g_condition and d_condition are for {able}, got model {self.family!r}")
+        if any(ways.values()) and not all(ways.values()):
+            raise ValueError(f"g_condition and d_condition must be given together, got {ways}")
+        self.condition(1)
+        if self.conditional and "n_classes" not in takes:
+            raise ValueError(f"model {self.family!r} has no classes of its own: conditional must be false")
+
+    def condition(self, n_classes: int) -> Condition | None:
+        """How both networks read the labels of so many classes; None where they read none, or their family has its own.
+
+        Raises:
+            ValueError: an unknown way.
+        """
+        if not (self.g_condition and self.d_condition):
+            return None
+        y_dim = {} if self.y_dim is None else {"y_dim": self.y_dim}
+        return Condition(n_classes, self.g_condition, self.d_condition, **y_dim)
 
     @property
     def sizes(self) -> dict[str, int]:
         """The sizes that are given."""
-        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(Networks)[1:]}
+        names = (
+            "z_dim",
+            "depth",
+            "width",
+            "y_dim",
+            "d_depth",
+            "w_dim",
+            "mapping",
+            "max_width",
+            "group",
+            "phase",
+        )
+        given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value is not None}
 
     def __call__(self, shape: tuple[int, ...], seed: int, n_classes: int = 0) -> tuple[nn.Module, nn.Module]:
@@ -104,12 +163,17 @@ class Networks:
             ValueError: if the family does not fit the shape, or is conditional and there are no classes.
         """
         model, sizes = MODELS[self.family], self.sizes
-        if "n_classes" in inspect.signature(model).parameters:
-            if n_classes < 1:
-                raise ValueError(
-                    f"model {self.family!r} learns classes and needs n_classes of at least 1, got {n_classes}"
-                )
-            sizes["n_classes"] = n_classes
+        classes = inspect.signature(model).parameters.get("n_classes")
+        own = classes is not None and (self.conditional or classes.default is classes.empty)
+        if (own or self.g_condition) and n_classes < 1:
+            raise ValueError(
+                f"model {self.family!r} learns classes and needs n_classes of at least 1, got {n_classes}"
+            )
+        if own:
+            return model(shape, seed=seed, n_classes=n_classes, **sizes)
+        if (condition := self.condition(n_classes)) is not None:
+            sizes.pop("y_dim", None)
+            return model(shape, seed=seed, condition=condition, **sizes)
         return model(shape, seed=seed, **sizes)
 
 
@@ -139,6 +203,7 @@ class Recipe:
         projections: what happens to the discriminator's weights after a step.
         augment: what happens to images before the discriminator sees them.
         rules: states that a step updates.
+        share_fakes: G learns from the samples that D saw in its last step, which saves a pass of G.
 
     Raises:
         ValueError: if the loss or another name is unknown, or a number is out of range.
@@ -165,6 +230,7 @@ class Recipe:
     projections: tuple[Projection, ...] = ()
     augment: Augment | None = None
     rules: tuple[Rule, ...] = ()
+    share_fakes: bool = False
 
     def __post_init__(self) -> None:
         losses[self.loss]
@@ -236,14 +302,15 @@ BUILT_IN = {
     "networks": (Networks,),
     "g_optimizer": (Adam, SGD, RMSProp),
     "d_optimizer": (Adam, SGD, RMSProp),
+    "schedule": (LinearDecay, CosineDecay),
     "ema": (EMA,),
     "leak": (Leak,),
-    "d_terms": (R1, R2, WganGP, Dragan),
-    "g_terms": (Orthogonal,),
+    "d_terms": (R1, R2, WganGP, Dragan, Drift, LearnClasses),
+    "g_terms": (Orthogonal, PathLength, ShowClasses),
     "projections": (ClipWeights,),
-    "rules": (BeganBalance,),
+    "rules": (BeganBalance, MeanPathLength),
 }
-"""Field of a recipe -> the kinds of records that it may hold; `records.register` adds others."""
+"""Field of a recipe, or of a record in it -> the kinds of records that it may hold; `records.register` adds others."""
 for kind in (Recipe, Every):
     register()(kind)
 for place, kinds in BUILT_IN.items():
@@ -258,6 +325,8 @@ ALIASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "width": ("", ("networks.width",)),
     "y_dim": ("", ("networks.y_dim",)),
     "d_depth": ("", ("networks.d_depth",)),
+    "g_condition": ("", ("networks.g_condition",)),
+    "d_condition": ("", ("networks.d_condition",)),
     "optimizer": ("adam, sgd or rmsprop, of both networks", BOTH),
     "lr": ("learning rate of both networks", tuple(f"{one}.lr" for one in BOTH)),
     "d_lr": ("the discriminator's learning rate", ("d_optimizer.lr",)),
@@ -265,6 +334,8 @@ ALIASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "beta2": ("Adam's beta2 of both networks", tuple(f"{one}.beta2" for one in BOTH)),
     "d_beta2": ("the discriminator's beta2", ("d_optimizer.beta2",)),
     "adam_eps": ("added to the root of Adam's second mean", tuple(f"{one}.eps" for one in BOTH)),
+    "schedule": ("linear_decay, cosine_decay or none, of both rates", tuple(f"{one}.schedule" for one in BOTH)),
+    "schedule_end": ("generator step at which both rates have fallen", tuple(f"{one}.schedule.end" for one in BOTH)),
     "ema_decay": ("decay of the averaged generator, per generator step", ("ema.decay",)),
     "ema_start": ("", ("ema.start",)),
     "leak_beta": ("LeakyEMA: share of real samples replaced, 0 for none", ("leak.beta",)),

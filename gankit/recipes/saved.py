@@ -11,12 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from gankit.device import channels_last, pick_device
-from gankit.models.ensemble import pair
-from gankit.models.sampling import Sampler
+from gankit.models.ensemble import lead_shape, pair
+from gankit.models.sampling import Sampler, class_path, z_path
 from gankit.recipes.opening import find_checkpoint, stored_recipe
 from gankit.recipes.recipe import Recipe
+from gankit.streams import Streams
 from gankit.training import checkpoints
 from gankit.training.average import Teacher
+
+PATHS = ("z", "class")
+"""What `Saved.interpolate` and `gankit sample --interpolate` change along a row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +57,8 @@ class Saved:
 
         Args:
             n: how many, at least 1.
-            labels: class names or numbers that take turns, for a conditional generator; None draws them uniformly.
+            labels: class names or numbers that take turns, for a conditional generator, or shares of the classes, float
+                `[n, K]`; None draws them uniformly.
             seed: of z, and of labels that are drawn.
             truncation: largest |z|; None for the whole normal distribution.
 
@@ -64,6 +69,35 @@ class Saved:
             ValueError: a class is unknown, or the generator knows no classes.
         """
         return self.sampler(n, labels=labels, seed=seed, truncation=truncation)(n)
+
+    def interpolate(
+        self,
+        over: str = "z",
+        *,
+        rows: int = 8,
+        steps: int = 8,
+        labels: str | int | Sequence[str | int] | Tensor | None = None,
+        seed: int = 0,
+    ) -> Tensor:
+        """Samples of the averaged generator on the way from one to another.
+
+        Args:
+            over: "z", from one latent to another (`gankit.models.sampling.z_path`), each row of a class; or "class",
+                through classes, each row with one latent (`gankit.models.sampling.class_path`).
+            rows: ways.
+            steps: samples on each, both ends included, at least 2.
+            labels: for "z", the classes of the rows, which take turns (drawn uniformly when None, and only for a
+                conditional generator); for "class", those on the way, at least 2.
+            seed: of the latents and of labels that are drawn.
+
+        Returns:
+            `[rows, steps, *shape]`, or `[S, rows, steps, *shape]` for S seeds.
+
+        Raises:
+            ValueError: a class is unknown, the generator knows no classes, or a number is out of range.
+        """
+        sampler = path_sampler(self.teacher, over, rows, steps, labels, self.classes, seed)
+        return sampler(rows * steps).unflatten(len(lead_shape(self.teacher)), (rows, steps))
 
     def sampler(
         self,
@@ -78,6 +112,40 @@ class Saved:
         net = self.teacher if net is None else net
         numbers = None if labels is None else label_numbers(labels, n, self.classes, net)
         return Sampler(net, seed, numbers, truncation)
+
+
+def path_sampler(
+    net: nn.Module,
+    over: str,
+    rows: int,
+    steps: int,
+    labels: str | int | Sequence[str | int] | Tensor | None,
+    classes: Sequence[str],
+    seed: int = 0,
+) -> Sampler:
+    """What draws the ``rows * steps`` samples of `Saved.interpolate`, row by row.
+
+    Raises:
+        ValueError: as `Saved.interpolate`.
+    """
+    if over not in PATHS:
+        raise ValueError(f"over must be one of {', '.join(PATHS)}, got {over!r}")
+    if rows < 1 or steps < 2:
+        raise ValueError(f"rows must be at least 1 and steps at least 2, got {rows} and {steps}")
+    n_classes = getattr(net, "n_classes", 0)
+    streams = Streams([seed], (), "cpu", "interpolate")
+    starts, ends = streams.normal(rows, net.z_dim), streams.normal(rows, net.z_dim)
+    if over == "z":
+        numbers = None
+        if labels is not None:
+            numbers = label_numbers(labels, rows, classes, net).repeat_interleave(steps)
+        elif n_classes:
+            numbers = streams.integers(n_classes, rows).repeat_interleave(steps)
+        return Sampler(net, labels=numbers, z=z_path(starts, ends, steps).flatten(0, 1))
+    if labels is None or isinstance(labels, str | int) or len(labels) < 2:
+        raise ValueError(f"a way through classes needs labels, at least 2, got {labels!r}")
+    shares = class_path(label_numbers(labels, len(labels), classes, net), steps, n_classes)
+    return Sampler(net, labels=shares.repeat(rows, 1), z=starts.repeat_interleave(steps, 0))
 
 
 def load(
@@ -120,12 +188,16 @@ def label_numbers(
 ) -> Tensor:
     """Labels int64 `[n]` of class names or numbers, which take turns.
 
+    Shares of the classes, float `[n, K]`, stay as they are.
+
     Raises:
         ValueError: a class is unknown (the message lists them), or `net` is not conditional.
     """
     n_classes = getattr(net, "n_classes", 0)
     if not n_classes:
         raise ValueError("labels are for a conditional generator, and this one learned no classes")
+    if isinstance(labels, Tensor) and labels.is_floating_point():
+        return labels
     given = labels.tolist() if isinstance(labels, Tensor) else labels
     given = [given] if isinstance(given, str | int) else list(given)
     numbers = []

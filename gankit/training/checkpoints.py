@@ -184,9 +184,9 @@ def saved(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint-????????.pt"))
 
 
-def latest(folder: Path) -> Path | None:
+def latest(folder: str | Path) -> Path | None:
     """The newest checkpoint, or None."""
-    found = saved(folder)
+    found = saved(Path(folder))
     return found[-1] if found else None
 
 

@@ -6,8 +6,9 @@ What steps is PyTorch's own optimiser wherever it can be.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -17,9 +18,79 @@ PerReplica = float | tuple[float, ...]
 
 
 class Optimizer(Protocol):
-    """Anything that makes a `torch.optim.Optimizer` for given parameters."""
+    """Anything that makes a `torch.optim.Optimizer` for given parameters; it may have a `schedule` (`RateSchedule`)."""
 
     def build(self, params: Sequence[nn.Parameter]) -> torch.optim.Optimizer: ...
+
+
+class RateSchedule(Protocol):
+    """How a learning rate changes over a run; without one it is constant."""
+
+    def factor(self, step: int) -> float:
+        """What the learning rate is multiplied with in generator step `step` (0 is the first)."""
+        ...
+
+
+@dataclass(frozen=True)
+class LinearDecay:
+    """The learning rate falls in a straight line, as for SNGAN and WGAN-GP on CIFAR-10 (to 0 at the last step).
+
+    Attributes:
+        end: generator step from which on the rate stays at its last value, above `start`.
+        start: generator step at which it begins to fall, at least 0.
+        last: share of the rate that is left then, in [0, 1].
+    """
+
+    end: int
+    start: int = 0
+    last: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_fall(self.start, self.end, self.last)
+
+    def factor(self, step: int) -> float:
+        return 1 - (1 - self.last) * _done(self.start, self.end, step)
+
+
+@dataclass(frozen=True)
+class CosineDecay:
+    """The learning rate falls along half a cosine wave: slowly, fast, slowly (Loshchilov and Hutter 2017).
+
+    Attributes:
+        end: generator step from which on the rate stays at its last value, above `start`.
+        start: generator step at which it begins to fall, at least 0.
+        last: share of the rate that is left then, in [0, 1].
+    """
+
+    end: int
+    start: int = 0
+    last: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_fall(self.start, self.end, self.last)
+
+    def factor(self, step: int) -> float:
+        return self.last + (1 - self.last) * (1 + math.cos(math.pi * _done(self.start, self.end, step))) / 2
+
+
+def _done(start: int, end: int, step: int) -> float:
+    """The share of the way from start to end, in [0, 1]."""
+    return min(max((step - start) / (end - start), 0.0), 1.0)
+
+
+def _check_fall(start: int, end: int, last: float) -> None:
+    if not 0 <= start < end:
+        raise ValueError(f"start must be a step of at least 0, and end a later one, got {start} and {end}")
+    if not 0 <= last <= 1:
+        raise ValueError(f"last is a share of the learning rate and must lie in [0, 1], got {last}")
+
+
+def set_rates(optimizer: torch.optim.Optimizer, schedule: RateSchedule | None, step: int) -> None:
+    """Give an optimiser the learning rates of this generator step; without a schedule it keeps its own."""
+    if schedule is None:
+        return
+    for group in optimizer.param_groups:
+        group["lr"] = group.setdefault("initial_lr", group["lr"]) * schedule.factor(step)
 
 
 @dataclass(frozen=True)
@@ -30,12 +101,14 @@ class Adam:
         lr: learning rate, above 0.
         beta1, beta2: decays of the two running means, in [0, 1).
         eps: added to the root of the second mean.
+        schedule: of the learning rate; None for a constant one.
     """
 
     lr: PerReplica = 2e-4
     beta1: PerReplica = 0.5
     beta2: PerReplica = 0.999
     eps: float = 1e-8
+    schedule: RateSchedule | None = None
 
     def __post_init__(self) -> None:
         _check_range("lr", self.lr, 0, float("inf"))
@@ -58,8 +131,11 @@ class Adam:
         c = interval / (interval + 1)
         each = lambda f, x: tuple(map(f, x)) if isinstance(x, tuple) else f(x)  # noqa: E731
         power = lambda beta: float(beta) ** c  # noqa: E731
-        return Adam(
-            each(lambda x: x * c, self.lr), each(power, self.beta1), each(power, self.beta2), self.eps
+        return replace(
+            self,
+            lr=each(lambda x: x * c, self.lr),
+            beta1=each(power, self.beta1),
+            beta2=each(power, self.beta2),
         )
 
     def build(self, params: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
@@ -79,10 +155,12 @@ class SGD:
     Attributes:
         lr: learning rate, above 0.
         momentum: in [0, 1).
+        schedule: of the learning rate; None for a constant one.
     """
 
     lr: float
     momentum: float = 0.0
+    schedule: RateSchedule | None = None
 
     def __post_init__(self) -> None:
         _check_range("lr", self.lr, 0, float("inf"))
@@ -100,11 +178,13 @@ class RMSProp:
         lr: learning rate, above 0.
         decay: decay of the running mean of squared gradients, in [0, 1).
         eps: added to its root.
+        schedule: of the learning rate; None for a constant one.
     """
 
     lr: float = 5e-5
     decay: float = 0.99
     eps: float = 1e-8
+    schedule: RateSchedule | None = None
 
     def __post_init__(self) -> None:
         _check_range("lr", self.lr, 0, float("inf"))

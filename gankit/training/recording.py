@@ -29,6 +29,7 @@ from gankit.training import checkpoints
 from gankit.training.gradients import GRADIENTS, gradient_norm
 
 if TYPE_CHECKING:
+    from gankit.training.listeners import Listener
     from gankit.training.trainer import Trainer
 
 LARGEST_LOGIT = 1e12
@@ -79,7 +80,9 @@ class Recorder:
     def __init__(
         self, run: Trainer, steps: int, schedule: Schedule, out: Path | None,
         callback: Callable[[Trainer], dict[str, Any] | None] | None, best: str | None, progress: bool,
+        listeners: Sequence[Listener] = (),
     ) -> None:  # fmt: skip
+        self.listeners = tuple(listeners)
         self.run, self.schedule, self.out, self.callback = run, schedule, out, callback
         self.last, self.best, self.progress = run.steps + steps, best, progress
         self.writes = processes.rank() == 0
@@ -126,6 +129,9 @@ class Recorder:
             run.history.append(row)
             if self.log is not None:
                 self.log.write(row)
+            if self.writes:
+                for listener in self.listeners:
+                    listener(run, row)
             self.bar.set_postfix_str(_postfix(row), refresh=False)
             if measures and self.kept is not None and self.kept.improved(row):
                 run.save(self.kept.path)
@@ -266,7 +272,14 @@ def _row(run: Trainer, stats: dict[str, Any]) -> dict[str, Any]:
     head = {"step": run.steps, "images": run.images, "seconds": round(run.seconds, 3)}
     numbers = {key: value for key, value in stats.items() if key not in GRADIENTS}
     norms = {key: gradient_norm(stats[key], run.lead) for key in GRADIENTS}
-    return head | {key: _plain(value) for key, value in (numbers | norms).items()}
+    rates = {name: _rate(one) for name, (one, schedule) in run.schedules.items() if schedule is not None}
+    return head | {key: _plain(value) for key, value in (numbers | norms).items()} | rates
+
+
+def _rate(optimizer: torch.optim.Optimizer) -> float | list[float]:
+    """The learning rate of the step before; of an ensemble whose replicas differ, one for each group of equals."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+    return rates[0] if len(set(rates)) == 1 else rates
 
 
 def _plain(value: Any) -> Any:

@@ -42,6 +42,16 @@ def test_heads_of_tables_say_their_scope(site: Path) -> None:
     assert page.count('<th class="head') == page.count('scope="col"') > 0
 
 
+def test_first_uses_lead_to_the_glossary(site: Path) -> None:
+    page, glossary = ((site / name).read_text("utf-8") for name in ("01_the_game.html", "glossary.html"))
+    found = re.findall(r'class="first-use[^"]*" href="glossary\.html#([^"]+)"', page)
+    assert found
+    assert all(f'id="{at}"' in glossary for at in found)
+    assert page.index("where-explained") < page.index("first-use"), (
+        "the line below the card says what they are"
+    )
+
+
 def test_the_landing_page_starts_dates_and_licences(site: Path) -> None:
     page = (site / "index.html").read_text("utf-8")
     for expected in (

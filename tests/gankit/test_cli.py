@@ -48,8 +48,10 @@ COMMANDS = (
 FLAGS = [field.name for field in commands.flags.fields()]
 SHORT_NAMES = (
     "data", "size", "model", "z_dim", "depth", "width", "y_dim", "d_depth", "loss", "steps", "batch_size", "n_dis",
-    "accumulate", "precision", "optimizer", "lr", "d_lr", "beta1", "beta2", "d_beta2", "adam_eps", "ema_decay",
+    "accumulate", "precision", "optimizer", "lr", "d_lr", "beta1", "beta2", "d_beta2", "adam_eps", "schedule",
+    "schedule_end", "ema_decay",
     "ema_start", "leak_beta", "leak_start", "leak_source", "r1", "wgan_gp", "dragan", "orthogonal", "clip",
+    "g_condition", "d_condition", "learn_classes", "show_classes",
 )  # fmt: skip
 # Eight steps of a narrow network, with checkpoints at 2, 4, 6 and 8.
 SHORT = (
@@ -236,6 +238,7 @@ def test_every_field_of_a_recipe_has_a_flag(trained):
         "data": "ring", "size": 7, "networks.family": "conv", "networks.z_dim": 5, "networks.depth": 7,
         "networks.width": 11, "networks.y_dim": 9, "networks.d_depth": 6, "loss": "hinge", "steps": 12,
         "batch_size": 13, "n_dis": 2, "accumulate": 3, "precision": "bfloat16", "optimizer": "sgd", "lr": 0.25,
+        "schedule": "cosine_decay", "schedule_end": 60, "share_fakes": True,
         "beta1": 0.75, "beta2": 0.875, "adam_eps": 0.0625, "ema.decay": 0.625, "ema.half_life": 64.0, "ema.start": 8,
         "leak": None, "leak.beta": 0.375, "leak.start": 9, "leak.source": "generator", "leak.precision": "bfloat16",
         "d_terms.r1.gamma": 1.5, "d_terms.wgan_gp.weight": 2.5, "d_terms.dragan.weight": 3.5,
@@ -243,9 +246,17 @@ def test_every_field_of_a_recipe_has_a_flag(trained):
         "d_terms.r1.every": 2, "d_terms.wgan_gp.every": 3, "d_terms.dragan.every": 4,
         "d_terms.r2.gamma": 1.25, "d_terms.r2.every": 6, "g_terms.orthogonal.every": 5,
         "rules.began_balance.gamma": 0.625, "rules.began_balance.rate": 0.25,
+        "networks.g_condition": "skip-z", "networks.d_condition": "concat-hidden", "d_terms.learn_classes.weight": 1.75,
+        "d_terms.learn_classes.fake": 0.25, "d_terms.learn_classes.every": 7, "g_terms.show_classes.weight": 2.25,
+        "g_terms.show_classes.every": 8,
+        "d_terms.drift.weight": 0.25, "d_terms.drift.every": 7, "g_terms.path_length.weight": 1.5,
+        "g_terms.path_length.decay": 0.5, "g_terms.path_length.part": 0.25, "g_terms.path_length.every": 8,
+        "rules.mean_path_length.decay": 0.75, "networks.w_dim": 17, "networks.mapping": 3,
+        "networks.max_width": 19, "networks.group": 2, "networks.phase": 21, "networks.conditional": True,
     } | {
         f"{player}_optimizer{field}": value for player in "gd" for field, value in {
             "": "sgd", ".lr": 0.375, ".beta1": 0.25, ".beta2": 0.375, ".eps": 0.5, ".momentum": 0.25, ".decay": 0.125,
+            ".schedule": "cosine_decay", ".schedule.end": 70, ".schedule.start": 7, ".schedule.last": 0.25,
         }.items()
     }  # fmt: skip
     # Kinds that others registered in this process (a family of networks, an augmentation) add flags of theirs.
@@ -256,9 +267,20 @@ def test_every_field_of_a_recipe_has_a_flag(trained):
         "rules.began_balance.rate": {"rules.began_balance.gamma": 0.5},
         "ema.half_life": {"ema.decay": None}, "d_terms.dragan.spread": {"dragan": 1.0},
         "d_terms.r1.every": {"r1": 1.0}, "d_terms.r2.every": {"r2": 1.0}, "d_terms.wgan_gp.every": {"wgan_gp": 1.0},
+        "networks.g_condition": {"d_condition": "concat"}, "networks.d_condition": {"g_condition": "one-hot"},
+        "d_terms.learn_classes.every": {"learn_classes": 1.0}, "g_terms.show_classes.every": {"show_classes": 1.0},
         "d_terms.dragan.every": {"dragan": 1.0}, "g_terms.orthogonal.every": {"orthogonal": 1.0},
+        "d_terms.drift.every": {"drift": 1.0}, "g_terms.path_length.every": {"path_length": 1.0},
+        **{f"networks.{name}": {"model": "stylegan", "depth": None, "d_depth": None} for name in (
+            "w_dim", "mapping", "max_width", "group", "phase", "conditional"
+        )},
         **{f"{p}_optimizer.momentum": {f"{p}_optimizer": "sgd"} for p in "gd"},
         **{f"{p}_optimizer.decay": {f"{p}_optimizer": "rmsprop"} for p in "gd"},
+        "schedule": {"schedule_end": 50}, "schedule_end": {"schedule": "linear_decay"},
+        **{f"{p}_optimizer.schedule": {f"{p}_optimizer.schedule.end": 50} for p in "gd"},
+        **{f"{p}_optimizer.schedule.{name}":
+           {f"{p}_optimizer.schedule": "linear_decay", f"{p}_optimizer.schedule.end": 80}
+           for p in "gd" for name in ("end", "start", "last")},
     }  # fmt: skip
 
     def words(changes: dict[str, Any]) -> list[str]:
@@ -410,6 +432,45 @@ def test_the_flags_of_sample_choose_network_seed_number_and_file(gankit, done, t
     assert len({p.tobytes() for p in pictures}) == 4
     assert np.array_equal(picture(), pictures[0])
     assert not (done / "samples.png").exists()
+
+
+def test_ways_between_samples(gankit, done, tmp_path):
+    folder, target = tmp_path / "by-class", tmp_path / "x.npz"
+    assert gankit("train", "projection-digits", "--out", folder, *SHORT).status == 0
+    saved = gk.load(folder, device="cpu")
+
+    def made(*flags: object) -> dict[str, np.ndarray]:
+        assert gankit("sample", folder, "--to", target, *flags).status == 0
+        return dict(np.load(target))
+
+    found = made("-n", 12, "--interpolate", "class", "--ways", 3, "--labels", "3,8,1")
+    ways = saved.interpolate("class", rows=3, steps=4, labels=["3", "8", "1"])
+    assert np.array_equal(
+        found["images"], gk.metrics.features.to_uint8(ways.flatten(0, 1)).movedim(1, -1).numpy()
+    )
+    assert found["labels"].shape == (12, 10)
+    found = made("-n", 6, "--interpolate", "z", "--ways", 2, "--labels", "3,8", "--sample-seed", 4)
+    ways = saved.interpolate("z", rows=2, steps=3, labels=["3", "8"], seed=4)
+    assert np.array_equal(
+        found["images"], gk.metrics.features.to_uint8(ways.flatten(0, 1)).movedim(1, -1).numpy()
+    )
+    assert found["labels"].tolist() == [3, 3, 3, 8, 8, 8]
+    # Samples between classes belong to no class's folder; a grid has a row for each way.
+    assert gankit("sample", folder, "--to", tmp_path / "pngs", "-n", 4, "--interpolate", "class", "--ways", 2,
+                  "--labels", "0,1").status == 0  # fmt: skip
+    assert sorted(p.name for p in (tmp_path / "pngs").iterdir()) == [f"{i:06d}.png" for i in range(4)]
+    assert gankit("sample", folder, "-n", 6, "--interpolate", "z", "--ways", 2).status == 0
+    picture = np.asarray(Image.open(folder / "samples.png"))
+    assert picture.shape[0] / picture.shape[1] == pytest.approx(22 / 32)
+    assert gankit("sample", done, "-n", 6, "--interpolate", "z", "--ways", 2).status == 0, (
+        "without classes, too"
+    )
+    refused(
+        gankit("sample", folder, "-n", 7, "--interpolate", "z", "--ways", 2),
+        "--n must be a multiple of --ways",
+    )
+    refused(gankit("sample", folder, "-n", 16, "--interpolate", "class"), "needs labels, at least 2")
+    refused(gankit("sample", folder, "--interpolate", "z", "--truncation", 0.5), "leave out --truncation")
 
 
 def test_several_seeds_stand_side_by_side(gankit, tmp_path):
@@ -1318,7 +1379,8 @@ def test_a_classifier_of_own_pictures_is_written_and_used(gankit, tmp_path, quic
         ("train", ["--out", "--seed", "--log-every", "--save-every", "--keep-every", "--from", "--dry-run",
                    "--download", "--device", "--root", "--quiet"]),
         ("export", ["--to", "--best", "--step", "--network"]),
-        ("sample", ["-n", "--labels", "--to", "--network", "--sample-seed", "--truncation", "--standing", "--device",
+        ("sample", ["-n", "--labels", "--interpolate", "--ways", "--to",
+                    "--network", "--sample-seed", "--truncation", "--standing", "--device",
                     "--root"]),
         ("evaluate", ["-n", "--to", "--network", "--sample-seed", "--truncation", "--standing", "--device", "--root",
                       "--metrics",
@@ -1422,3 +1484,20 @@ def test_a_classifier_is_trained_and_kept(gankit, quick_judge):
     assert classifiers.load("digits").test_accuracy == pytest.approx(
         float(outcome.out.split()[-1].rstrip("%")) / 100, abs=1e-4
     )
+
+
+def test_a_rate_that_falls_and_pictures_while_training(gankit, tmp_path):
+    """The flags reach the run, and a run of other flags is another one."""
+    out = tmp_path / "run"
+    said = gankit(
+        "train", "ns-digits", *SHORT, "--schedule", "linear_decay", "--schedule-end", "8", "--pictures-every", "4",
+        "--out", out,
+    )  # fmt: skip
+    assert said.status == 0, said.err
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [row["g_lr"] for row in rows] == pytest.approx(
+        [1e-3 * (1 - (row["step"] - 1) / 8) for row in rows]
+    )
+    assert sorted(path.name for path in (out / "pictures").iterdir()) == [
+        f"samples-{step:08d}.png" for step in (2, 4, 8)
+    ]

@@ -21,7 +21,9 @@ from torch import Tensor, nn
 import gankit as gk
 from gankit import processes
 from gankit.game.balance import BeganBalance
-from gankit.game.penalties import R1, R2, Dragan, Orthogonal, WganGP
+from gankit.game.classes import LearnClasses, ShowClasses
+from gankit.game.path_length import MeanPathLength, PathLength
+from gankit.game.penalties import R1, R2, Dragan, Drift, Orthogonal, WganGP
 from gankit.game.play import Every, Play, Term, d_gradient, g_gradient
 from gankit.streams import Streams
 from gankit.training.trainer import fill_buffers
@@ -87,10 +89,12 @@ GAMES: dict[str, dict[str, Any]] = {
     "WGAN-GP": {"d_terms": [WganGP(1.0)], "loss": "wgan"},
     "DRAGAN": {"d_terms": [Dragan(1.0)]},
     "orthogonal": {"g_terms": [Orthogonal(0.01)]},
+    "shared fakes": {"share_fakes": True, "leak": gk.Leak(0.25), "d_terms": [WganGP(1.0)]},
     "lazy": {"d_terms": [Every(R1(1.0), 3)], "g_terms": [Every(Orthogonal(0.01), 2)]},
     # All that moves D's last bias is rounding, which Adam would enlarge to steps of full length.
     "RpGAN": {"loss": "rpgan", "d_terms": [R1(1.0), R2(1.0)], "d_optimizer": gk.SGD(1e-2)},
     "BEGAN": {"loss": "began", "rules": [BeganBalance(0.5, 0.2)]},
+    "AC-GAN": {"d_terms": [R1(1.0), LearnClasses(1.0)], "g_terms": [ShowClasses(0.5)]},
     "made up": {
         "loss": CUBIC,
         "d_terms": [SquaredLogits(), Weighted()],
@@ -99,6 +103,17 @@ GAMES: dict[str, dict[str, Any]] = {
         "rules": [Balance()],
         "leak": gk.Leak(0.25, source="most-realistic"),
     },
+    # Step 4 begins in the middle of a fade: after 64 images, with a phase of 40.
+    "ProGAN": {"d_terms": [WganGP(1.0), Drift(0.1)], "loss": "wgan"},
+    # The first layer's maps are constant at the start, and instance norm enlarges their rounding errors a
+    # thousandfold: Adam would make full steps of those.
+    "StyleGAN": {"d_terms": [R1(1.0)], "g_optimizer": gk.SGD(1e-3)},
+    "StyleGAN2": {
+        "d_terms": [Every(R1(1.0), 3)],
+        "g_terms": [Every(PathLength(2.0), 2)],
+        "rules": [MeanPathLength()],
+    },
+    "StyleGAN2 orig and skip": {"g_terms": [PathLength(1.0, part=1.0)], "rules": [MeanPathLength()]},
 }
 
 
@@ -106,18 +121,29 @@ def networks(seed: int) -> tuple[nn.Module, nn.Module]:
     return gk.models.mlp(DIGITS.shape, z_dim=4, depth=3, width=8, seed=seed)
 
 
-def autoencoders(seed: int) -> tuple[nn.Module, nn.Module]:
-    return gk.models.began_mlp(DIGITS.shape, z_dim=4, depth=2, width=8, seed=seed)
+def class_networks(seed: int) -> tuple[nn.Module, nn.Module]:
+    condition = gk.models.Condition(10, "skip-z", "class-head", y_dim=4)
+    return gk.models.mlp(DIGITS.shape, z_dim=6, depth=3, width=8, condition=condition, seed=seed)
 
 
-def networks_of(name: str) -> Callable[[int], tuple[nn.Module, nn.Module]]:
-    return autoencoders if name == "BEGAN" else networks
+STYLE = {"mapping": 2, "group": 2}
+NETWORKS: dict[str, Callable[[int], tuple[nn.Module, nn.Module]]] = {
+    "AC-GAN": class_networks,
+    "BEGAN": lambda seed: gk.models.began_mlp(DIGITS.shape, z_dim=4, depth=2, width=8, seed=seed),
+    "ProGAN": lambda seed: gk.models.progan(DIGITS.shape, 4, 4, phase=40, group=4, seed=seed),
+    "StyleGAN": lambda seed: gk.models.stylegan(DIGITS.shape, 4, 4, **STYLE, seed=seed),
+    "StyleGAN2": lambda seed: gk.models.stylegan2(DIGITS.shape, 4, 4, **STYLE, seed=seed),
+    "StyleGAN2 orig and skip": lambda seed: gk.models.stylegan2(
+        DIGITS.shape, 4, 4, **STYLE, g_architecture="residual", d_architecture="skip", seed=seed
+    ),
+}
+"""Of the games that are not played by `networks`."""
 
 
 def run_of(name: str, nets: Any = None, **settings: Any) -> gk.Trainer:
-    G, D = nets or networks_of(name)(0)
-    numbers = {"batch_size": 8, "n_dis": 2, "device": "cpu"}
-    numbers |= {"g_optimizer": gk.Adam(1e-3), "d_optimizer": gk.Adam(1e-3)}
+    G, D = nets or NETWORKS.get(name, networks)(0)
+    adam = gk.Adam(1e-3)
+    numbers = {"batch_size": 8, "n_dis": 2, "device": "cpu", "g_optimizer": adam, "d_optimizer": adam}
     return gk.Trainer(G, D, DIGITS, **numbers | GAMES[name] | settings)
 
 
@@ -128,7 +154,7 @@ def weights(run: gk.Trainer) -> Tensor:
 
 @pytest.mark.parametrize("name", GAMES)
 def test_a_replica_trains_alike_alone_and_beside_another(name: str) -> None:
-    together = run_of(name, gk.pair(networks_of(name), (3, 0))).fit(4, progress=False)
+    together = run_of(name, gk.pair(NETWORKS.get(name, networks), (3, 0))).fit(4, progress=False)
     alone = run_of(name).fit(4, progress=False)
     for pair, net in ((together.G, alone.G), (together.D, alone.D)):
         for ours, other in zip(pair.replica(1).parameters(), net.parameters(), strict=True):
@@ -167,10 +193,14 @@ def test_bfloat16_trains_near_float32(name: str) -> None:
 @pytest.mark.parametrize("name", GAMES)
 @pytest.mark.parametrize("player", ["D", "G"])
 def test_gradients_are_those_of_finite_differences(name: str, player: str) -> None:
-    G, D = networks_of(name)(0)
+    G, D = NETWORKS.get(name, networks)(0)
     run = run_of(name, (G.double(), D.double()))
     net = getattr(run, player)
     params, cost_of = list(net.parameters()), {"D": d_gradient, "G": g_gradient}[player]
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():  # away from where networks begin: biases of 0 put grey pixels on a ReLU's corner
+        for p in params:
+            p += 0.1 * torch.randn(p.shape, generator=generator, dtype=p.dtype)
     start = run.streams.state_dict()
 
     def total() -> tuple[float, list[Tensor]]:

@@ -390,7 +390,7 @@ def test_an_upsampled_convolution_is_upsampling_and_a_convolution(make, layout):
     torch.manual_seed(0)
     conv = make(3, 5, 3, padding=1).double().eval()
     x = torch.randn(2, 3, 4, 6, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
-    y = blocks._upsampled_conv(x, conv)
+    y = blocks.upsampled_conv(x, conv)
     expected = conv(nn.Upsample(scale_factor=2)(x))
     torch.testing.assert_close(y, expected)
     direction = torch.randn_like(expected)
@@ -409,4 +409,4 @@ def test_an_upsampled_convolution_takes_four_ninths_of_the_products():
         return counter.get_total_flops()
 
     whole = products(lambda: conv(nn.Upsample(scale_factor=2)(x)))
-    assert products(lambda: blocks._upsampled_conv(x, conv)) * 9 == whole * 4
+    assert products(lambda: blocks.upsampled_conv(x, conv)) * 9 == whole * 4

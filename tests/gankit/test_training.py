@@ -89,6 +89,26 @@ def test_n_dis_updates_the_discriminator_so_often():
     assert run.images == 4 * 3 * 8
 
 
+def test_shared_fakes_are_the_samples_of_the_discriminators_last_step_with_a_gradient():
+    """G's step is the one that its cost asks for on the z of D's last step, written out."""
+    data = gk.data.load("digits", n=200)
+    G, D = gk.models.mlp(data.shape, z_dim=4, depth=2, width=8)
+    run = gk.Trainer(G, D, data, batch_size=8, n_dis=2, share_fakes=True, device="cpu")
+    drawn, draw = [], run.streams.normal
+    run.streams.normal = lambda *shape: drawn.append(draw(*shape)) or drawn[-1]
+    for _ in range(run.n_dis):
+        run.d_step()
+    assert len(drawn) == run.n_dis
+    cost = nn.functional.softplus(-run.D(run.G(drawn[-1]))).mean()
+    expected = torch.autograd.grad(cost, [*run.G.parameters()])
+    seen = run.g_step()
+    assert len(drawn) == run.n_dis, "it draws no latents of its own"
+    for ours, theirs in zip(seen["g_grad"], expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    run.g_step()
+    assert len(drawn) == run.n_dis + 1, "a second step of G has new ones"
+
+
 @pytest.mark.parametrize("lead", [False, True])
 def test_unit_costs_have_unit_gradients(lead):
     """The gradient that reaches the optimiser has norm n_params, only where the cost says so."""
