@@ -421,7 +421,12 @@ def stage(book: Path, executed: bool) -> Path:
     chapters = find_chapters(book)
     files = {
         path.relative_to(book): path
-        for pattern in ("*.bib", "*.md", "_static/*.*", "_static/diagrams/*")  # of the latter, pictures that pages name
+        for pattern in (
+            "*.bib",
+            "*.md",
+            "_static/*.*",
+            "_static/diagrams/*",
+        )  # of the latter, pictures that pages name
         for path in book.glob(pattern)
         if path.is_file()
     }

@@ -5,10 +5,11 @@
     >>> print(gk.study.table(result))
     >>> gk.study.draw_curves(result)
 
-A variant is a name and what it changes of the recipe. Variants that differ in what each replica of an ensemble may have
-for itself (the cost, Adam's rates and betas, R1's gamma, LeakyEMA's beta and start) train as one run, the others in
-runs of their own. Replicas of one seed share initial weights, z and data, in all variants, so what differs between them
-is the variant: seeds are *pairs*, and `summary` counts in how many of them a variant is below the reference.
+A variant is a name and what it changes of the recipe. Variants that differ in what each replica of an ensemble may
+have for itself (the cost, Adam's rates and betas, R1's gamma, the strengths of other penalties of D where they have
+the same ones, LeakyEMA's beta and start) train as one run, the others in runs of their own. Replicas of one seed
+share initial weights, z and data, in all variants, so what differs between them is the variant: seeds are *pairs*,
+and `summary` counts in how many of them a variant is below the reference.
 
 A result is a dict that JSON can hold:
 
@@ -43,7 +44,8 @@ from gankit.data import DataError, Dataset
 from gankit.files import replacing
 from gankit.game.leak import Leak
 from gankit.game.losses import losses, per_replica
-from gankit.game.penalties import R1
+from gankit.game.penalties import L2, R1, R2, Dragan, WganGP
+from gankit.game.play import Term
 from gankit.metrics import features, watch
 from gankit.models.ensemble import pair
 from gankit.recipes import Recipe, recipes
@@ -55,6 +57,9 @@ Measure = Callable[[Trainer], Mapping[str, Any] | None]
 
 _SIDES = ("g_optimizer", "d_optimizer")
 _OF_ADAM = ("lr", "beta1", "beta2")
+_STRENGTHS = {R2: "gamma", WganGP: "weight", Dragan: "weight", L2: "weight"}
+"""Terms of D whose strength each replica may have for itself, in runs of variants that all have them. So has R1;
+without it a replica's strength is 0, since it draws no random numbers."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,7 @@ def run(
     callback: Measure | None = None,
     callback_every: int = 1,
     prepare: Callable[[Trainer, Sequence[str]], None] | None = None,
+    survive: bool = False,
     folder: str | Path | None = None,
     data: Dataset | None = None,
     root: str | Path | None = None,
@@ -151,6 +157,8 @@ def run(
         log_every: steps between two readings of costs, logits and gradients.
         callback: asked every `callback_every` steps beside the measures; it may return None.
         prepare: called with each run and the names of its variants before it trains, for what no recipe can say.
+        survive: let a run go on as long as one of its replicas is sound (`Trainer.fit`): of many settings some diverge.
+            Measures must then take samples that are no numbers.
         folder: for checkpoints. A study that finds its own there goes on from them.
         data: in place of the recipe's, which are looked for in `root`.
         device: "auto", "cpu", "cuda" or "cuda:N".
@@ -161,7 +169,7 @@ def run(
 
     Raises:
         ValueError: no or equal seeds, an unknown change or metric, numbers out of range, or a folder of another study.
-        Diverged: a cost of any replica became NaN or infinite.
+        Diverged: a cost of any replica became NaN or infinite; with `survive`, that of all replicas of a run.
     """
     recipe = recipes[recipe] if isinstance(recipe, str) else recipe
     seeds, steps = [int(seed) for seed in seeds], recipe.steps if steps is None else steps
@@ -200,6 +208,7 @@ def run(
             save_every=interval if out is not None else None,
             callback=look,
             callback_every=look.interval,
+            survive=survive,
             progress=progress,
         )
         seconds += trainer.history[-1]["seconds"]
@@ -373,7 +382,7 @@ def _shared(recipe: Recipe) -> Recipe:
         for side in _SIDES
         if isinstance(adam := getattr(recipe, side), Adam)
     }
-    terms = tuple(term for term in recipe.d_terms if not isinstance(term, R1))
+    terms = tuple(_with_strength(term, 1.0) for term in recipe.d_terms if not isinstance(term, R1))
     leak = dataclasses.replace(recipe.leak or Leak(0.0), beta=0.0, start=0)
     return dataclasses.replace(recipe, loss="ns", leak=leak, d_terms=terms, **alike)
 
@@ -393,8 +402,21 @@ def _together(each: Sequence[Recipe]) -> Recipe:
     if leaks := [one.leak for one in each if one.leak is not None]:
         beta, start = (gather(lambda r, n=name: getattr(r.leak, n, 0)) for name in ("beta", "start"))
         parts["leak"] = dataclasses.replace(leaks[0], beta=beta, start=start)
-    together = dataclasses.replace(first, **parts)
+    kept = [[term for term in one.d_terms if not isinstance(term, R1)] for one in each]
+    terms = tuple(
+        _with_strength(same[0], _one_or_each([getattr(term, _STRENGTHS[type(term)]) for term in same]))
+        if type(same[0]) in _STRENGTHS
+        else same[0]
+        for same in zip(*kept, strict=True)
+    )
+    together = dataclasses.replace(first, **parts, d_terms=terms)
     return together.changed({"r1": gather(lambda r: sum(t.gamma for t in r.d_terms if isinstance(t, R1)))})
+
+
+def _with_strength(term: Term, strength: Any) -> Term:
+    """The term at another strength, if it has one for each replica."""
+    name = _STRENGTHS.get(type(term))
+    return term if name is None else dataclasses.replace(term, **{name: strength})
 
 
 def _one_or_each(values: Sequence[Any]) -> Any:

@@ -23,6 +23,7 @@ COMMANDS = {
     "pack": ("pack", "decode pictures once, for training at the speed of memory"),
     "verify": ("pack", "read a whole pack and compare its checksums"),
     "import-biggan": ("import_biggan", "read a checkpoint of BigGAN-PyTorch"),
+    "import-stylegan2": ("import_stylegan2", "read weights of stylegan2-ada-pytorch"),
 }
 """Name -> its module, and what it does in a line."""
 
@@ -38,6 +39,8 @@ examples:
       write a grid of samples, runs/a/samples.png
   gankit sample runs/a --n 1000 --labels cat --to cats
       a thousand pictures of one class, each in a file of its own
+  gankit sample runs/a --walk 100
+      an animated picture of a way through the latents, runs/a/walk.gif
   gankit export runs/a --to G.pt2
       the generator, for programs that do not have gankit
   gankit evaluate runs/a

@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from gankit import plotting
-from gankit.commands import flags, runs
+from gankit.commands import flags, runs, ways
 from gankit.files import replacing
 from gankit.metrics.features import to_uint8
 from gankit.models.sampling import Sampler
@@ -68,6 +68,7 @@ def add(commands: flags.Commands) -> None:
         default=8,
         help="rows of --interpolate, n being a multiple (default: 8)",
     )
+    ways.add_flags(command)
     command.add_argument("--to", type=Path, help="what to write, see above (default: FOLDER/samples.png)")
     command.set_defaults(run=sample)
 
@@ -75,6 +76,10 @@ def add(commands: flags.Commands) -> None:
 def sample(arguments: argparse.Namespace) -> None:
     """Write samples: as one grid, as an array, or as a PNG each."""
     run = runs.opened(arguments, needs_data=False)
+    if ways.asked(arguments):
+        written, what = ways.draw(run, runs.sampler(run, arguments), arguments)
+        print(f"{written}: {what} of {runs.network_in_words(run, arguments)}")
+        return
     target = arguments.to or arguments.folder / "samples.png"
     are_points = len(run.data.shape) == 1
     kinds = (".png",) if are_points else (".png", ".npz", ".zip", "")

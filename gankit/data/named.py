@@ -8,6 +8,7 @@ mapped, so that it may be larger than the memory (`gankit.data.packs`).
 import difflib
 import math
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -63,6 +64,8 @@ def load(
     spiral                     12 Gaussians of growing weight, sd 0.05      figure 19 and table 3 of the
                                                                             MM-nsat paper
     gaussian                   one standard normal in the plane             points, drawn with `seed`
+    cat128, ffhq256, ...       cats' and people's faces, without classes    a folder, .zip or pack below `root`
+                                                                            that you get (the error says where)
     ========================== ============================================ ==================================
 
     Args:
@@ -274,16 +277,26 @@ def _one_line(error: Exception) -> str:
 
 
 _TO_PACK = {
-    "lsun-church128": "LSUN's church_outdoor_train_lmdb",
-    "lsun-bedroom128": "LSUN's bedroom_train_lmdb",
-    "ffhq128": "FFHQ's images1024x1024",
-    "imagenet128": "ImageNet's class folders",
+    "lsun-church": "LSUN's church_outdoor_train_lmdb",
+    "lsun-bedroom": "LSUN's bedroom_train_lmdb",
+    "ffhq": "FFHQ's images1024x1024 (github.com/NVlabs/ffhq-dataset)",
+    "cat": "the CAT data set (Zhang, Sun and Tang 2008) with its heads cut out and sorted by size, as the scripts of "
+    "github.com/AlexiaJM/Deep-learning-with-cats do it,",
+    "imagenet": "ImageNet's class folders",
 }
-"""Names under which recipes look for packs that the reader has to make, and of what."""
+"""Sets that the reader has to get, and what to get. Recipes name them with their pixels, as in "ffhq128"."""
+
+
+def _to_pack(name: str | Path) -> tuple[str, int] | None:
+    """The set, a key of `_TO_PACK`, and the pixels that a name like "ffhq128" says; None for any other."""
+    found = re.fullmatch(rf"({'|'.join(_TO_PACK)})(\d+)", str(name))
+    return None if found is None else (found[1], int(found[2]))
 
 
 def find(name: str | Path, root: str | Path | None = None) -> Path:
     """The folder or file of a path as given, else below the data root.
+
+    A set like "ffhq128" may be a folder, a pack or, with that ending, a ``.zip`` file.
 
     Raises:
         DataError: there is none; a bare word may be a misspelt name of a dataset.
@@ -291,12 +304,16 @@ def find(name: str | Path, root: str | Path | None = None) -> Path:
     path = Path(name).expanduser()
     if not path.exists():
         path = data_root(root) / path
+    known = _to_pack(name)
+    if known is not None and not path.exists() and path.with_name(f"{name}.zip").exists():
+        path = path.with_name(f"{name}.zip")
     if not path.exists():
-        if name in _TO_PACK:
-            flag = "--split train" if name == "imagenet128" else "--unlabelled"
+        if known is not None:
+            what, size = known
+            flag = "--split train" if what == "imagenet" else "--unlabelled"
             raise DataError(
-                f"there is no {name} here, nor in {data_root(root)} (set by GANKIT_DATA): get {_TO_PACK[name]} and "
-                f"write `gankit pack FOLDER {data_root(root) / name} --size 128 {flag}`"
+                f"there is no {name} here, nor in {data_root(root)} (set by GANKIT_DATA): get {_TO_PACK[what]} and "
+                f"write `gankit pack FOLDER {data_root(root) / name} --size {size} {flag}`"
             )
         if isinstance(name, str) and Path(name).name == name and not Path(name).suffix:
             near = difflib.get_close_matches(name, NAMES, n=3)
@@ -316,6 +333,9 @@ def _from_path(name: str | Path, root: str | Path | None, split: str | None, siz
     if packs.is_pack(path):
         return packs.load(path, split=split, size=size)
     images, labels, classes = read_images(path, split=split, size=size)
+    known = _to_pack(name)
+    if known is not None and known[0] in ("cat", "ffhq"):  # their folders are numbers, not classes
+        labels, classes = np.zeros_like(labels), (known[0],)
     return Dataset(path.stem, torch.from_numpy(images), torch.from_numpy(labels), classes)
 
 

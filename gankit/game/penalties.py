@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from gankit.game.play import Play
 from gankit.models.ensemble import Ensemble, lead_shape
 
+PerReplica = float | tuple[float, ...]
+
 
 @dataclass(frozen=True)
 class R1:
@@ -30,11 +32,10 @@ class R1:
     Source: Mescheder, Geiger and Nowozin 2018, equation 9.
     """
 
-    gamma: float | tuple[float, ...]
+    gamma: PerReplica
 
     def __post_init__(self) -> None:
-        for value in [self.gamma] if isinstance(self.gamma, int | float) else self.gamma:
-            _check_strength("gamma", value)
+        _check_strength("gamma", self.gamma)
 
     def __call__(self, play: Play) -> Tensor:
         return _half(self.gamma, squared_slope(_score(play), play.real))
@@ -50,11 +51,10 @@ class R2:
     Source: Mescheder, Geiger and Nowozin 2018, equation 10.
     """
 
-    gamma: float | tuple[float, ...]
+    gamma: PerReplica
 
     def __post_init__(self) -> None:
-        for value in [self.gamma] if isinstance(self.gamma, int | float) else self.gamma:
-            _check_strength("gamma", value)
+        _check_strength("gamma", self.gamma)
 
     def __call__(self, play: Play) -> Tensor:
         return _half(self.gamma, squared_slope(_score(play, play.labels), play.fake))
@@ -65,12 +65,12 @@ class WganGP:
     """weight times the mean of (|gradient| - 1)^2 at random points between real and fake samples.
 
     Attributes:
-        weight: strength lambda, at least 0 (10 in the paper).
+        weight: strength lambda, at least 0 (10 in the paper); in an ensemble also a tuple, one number per replica.
 
     Source: Gulrajani et al. 2017, equation 3.
     """
 
-    weight: float = 10.0
+    weight: PerReplica = 10.0
 
     def __post_init__(self) -> None:
         _check_strength("weight", self.weight)
@@ -79,7 +79,7 @@ class WganGP:
         real, fake = play.real, play.fake
         u = play.streams.uniform(play.n).to(real)
         between = torch.lerp(fake, real, u.reshape(*u.shape, *[1] * (real.ndim - u.ndim)))
-        return self.weight * (slope(_score(play), between) - 1).square().mean(-1)
+        return _times(self.weight, (slope(_score(play), between) - 1).square().mean(-1))
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,13 @@ class Dragan:
     line from a sample to its noisy copy; algorithm 1 of their text has Gaussian noise and no alpha.
 
     Attributes:
-        weight: strength lambda, at least 0 (10 in the paper).
+        weight: strength lambda, at least 0 (10 in the paper); in an ensemble also a tuple, one number per replica.
         spread: size of the noise, above 0, in standard deviations of the data.
 
     Source: Kodali et al. 2017, "On convergence and stability of GANs", algorithm 1.
     """
 
-    weight: float = 10.0
+    weight: PerReplica = 10.0
     spread: float = 0.5
 
     def __post_init__(self) -> None:
@@ -112,7 +112,31 @@ class Dragan:
         noise = play.streams.uniform(*real.shape[lead:]).to(real)
         alpha = play.streams.uniform(play.n).to(real)
         near = real + self.spread * (alpha * deviation[..., None])[each] * noise
-        return self.weight * (slope(_score(play), near) - 1).square().mean(-1)
+        return _times(self.weight, (slope(_score(play), near) - 1).square().mean(-1))
+
+
+@dataclass(frozen=True)
+class L2:
+    """weight times the mean over D's weight matrices of |W|_F^2 / 2 (weight decay as a term of the cost).
+
+    Kernels count as matrices; biases, and gains and biases of normalising layers, are left alone, and so are
+    embeddings. The mean makes the strength independent of the number of layers.
+
+    Attributes:
+        weight: strength lambda, at least 0; in an ensemble also a tuple, one number per replica.
+
+    Source: Kurach et al. 2019, section 2.2; the mean over layers is their programme's.
+    """
+
+    weight: PerReplica
+
+    def __post_init__(self) -> None:
+        _check_strength("weight", self.weight)
+
+    def __call__(self, play: Play) -> Tensor:
+        first = len(play.lead)
+        squares = [matrix.square().flatten(first).sum(-1) / 2 for matrix in _matrices(play.learner)]
+        return _times(self.weight, torch.stack(squares).mean(0))
 
 
 @dataclass(frozen=True)
@@ -207,10 +231,14 @@ def _score(play: Play, labels: Tensor | None = None) -> Callable[[Tensor], Tenso
     return lambda x: play.judge(x, play.real_labels if labels is None else labels).logits
 
 
-def _half(gamma: float | tuple[float, ...], squared_slope: Tensor) -> Tensor:
+def _half(gamma: PerReplica, squared_slope: Tensor) -> Tensor:
     """gamma / 2 times the mean over the minibatch."""
-    mean = squared_slope.mean(-1) / 2
-    return mean * torch.as_tensor(gamma, dtype=mean.dtype, device=mean.device)
+    return _times(gamma, squared_slope.mean(-1) / 2)
+
+
+def _times(strength: PerReplica, value: Tensor) -> Tensor:
+    """A strength, or one for each replica, times a value `[*lead]`."""
+    return value * torch.as_tensor(strength, dtype=value.dtype, device=value.device)
 
 
 def slope(score: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -229,6 +257,7 @@ def squared_slope(score: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return gradient.square().flatten(logits.ndim).sum(-1) if x.ndim > logits.ndim else gradient.square()
 
 
-def _check_strength(name: str, value: float) -> None:
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"{name} is the penalty's strength and must be at least 0 and finite, got {value}")
+def _check_strength(name: str, value: PerReplica) -> None:
+    for one in value if isinstance(value, tuple) else (value,):
+        if not 0 <= one < float("inf"):
+            raise ValueError(f"{name} is the penalty's strength and must be at least 0 and finite, got {one}")

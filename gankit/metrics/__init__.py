@@ -51,7 +51,12 @@ from gankit.metrics.modes import (
 )
 from gankit.metrics.monitoring import watch
 from gankit.metrics.neighbours import density_coverage, prdc, precision_recall
-from gankit.metrics.path_length import ConsecutiveDistance, consecutive_distance, perceptual_path_length
+from gankit.metrics.path_length import (
+    ConsecutiveDistance,
+    consecutive_distance,
+    cropped,
+    perceptual_path_length,
+)
 from gankit.metrics.protocol import Protocol, Score, Scores, mixed_table, table
 from gankit.metrics.similarity import load_lpips, ms_ssim, ms_ssim_diversity
 
@@ -70,6 +75,7 @@ __all__ = [
     "class_kl",
     "classes_covered",
     "consecutive_distance",
+    "cropped",
     "density_coverage",
     "entropies",
     "evaluate",

@@ -6,8 +6,7 @@ Both take a *distance* of two batches of images, such as `gankit.metrics.similar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 from gankit.metrics.similarity import Distance
 from gankit.models.ensemble import lead_shape
 from gankit.models.sampling import generate, sample
+from gankit.models.walking import evaluating
 from gankit.streams import Streams
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def path_lengths(
     n_classes = getattr(G, "n_classes", 0)
     labels = streams.integers(n_classes, n) if n_classes else None
     values = []
-    with _evaluating(G):
+    with evaluating(G):
         for start in range(0, n, batch_size):
             part = slice(start, start + batch_size)
             y = None if labels is None else labels[..., part]
@@ -147,6 +147,49 @@ def path_lengths(
             x, moved = (_with_noise(seed + start, device, images, path(s)) for s in (first, second))
             values.append(_distances(distance, x, moved, len(lead)) / epsilon**2)
     return torch.cat(values, -1)
+
+
+def cropped(
+    distance: Distance,
+    rows: tuple[float, float] = (3 / 8, 7 / 8),
+    columns: tuple[float, float] = (1 / 4, 3 / 4),
+    side: int = 256,
+) -> Distance:
+    """A distance that sees a part of each image, and sees it small: how StyleGAN measures path lengths of faces.
+
+        >>> G, _ = gk.models.stylegan2((3, 16, 16), z_dim=8, width=4, mapping=2)
+        >>> face = metrics.cropped(squared_distance)  # StyleGAN: of metrics.load_lpips("vgg")
+        >>> length = metrics.perceptual_path_length(G, face, 200, space="w", t_range=(0, 0))
+
+    Args:
+        distance: of two batches ``[N, C, H, W]``, ``[N]``.
+        rows, columns: shares of height and width where the part begins and ends; by default the face in a picture of
+            FFHQ. (0, 1) is all.
+        side: a part that is at least twice as large is averaged over squares of pixels, down to no less than this.
+
+    Raises:
+        ValueError: if a part is empty or leaves the image, or `side` is below 1.
+
+    Source: the code of Karras, Laine and Aila 2019 for their table 3.
+    """
+    for name, (begin, end) in (("rows", rows), ("columns", columns)):
+        if not 0 <= begin < end <= 1:
+            raise ValueError(f"{name} must be two shares in [0, 1], the smaller first, got {(begin, end)}")
+    if side < 1:
+        raise ValueError(f"side must be at least 1 pixel, got {side}")
+
+    def part(images: Tensor) -> Tensor:
+        h, w = images.shape[-2:]
+        top, bottom, left, right = (
+            int(share * n) for share, n in zip((*rows, *columns), (h, h, w, w), strict=True)
+        )
+        if top == bottom or left == right:
+            raise ValueError(f"rows {rows} and columns {columns} leave nothing of {h} x {w} pixels")
+        x = images[..., top:bottom, left:right]
+        factor = min(x.shape[-2:]) // side
+        return F.avg_pool2d(x, factor) if factor > 1 else x
+
+    return lambda a, b: distance(part(a), part(b))
 
 
 _Path = Callable[[Tensor], Tensor]  # t [*lead, N] -> latent vectors
@@ -192,17 +235,6 @@ def _with_noise(seed: int, device: torch.device, images: _Images, latents: Tenso
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
         return images(latents)
-
-
-@contextmanager
-def _evaluating(G: nn.Module) -> Iterator[None]:
-    """G in evaluation mode: batch norm uses its running statistics."""
-    was_training = G.training
-    G.eval()
-    try:
-        yield
-    finally:
-        G.train(was_training)
 
 
 def _distances(distance: Distance, a: Tensor, b: Tensor, dim: int = 0) -> Tensor:

@@ -276,13 +276,12 @@ def _attends(state: State, side_after: Callable[[int], int]) -> int:
     return side_after(blocks[0]) if blocks else 0
 
 
-def _assign(net: nn.Module, state: State, names: list[Name], path: str | Path) -> Any:
-    """Give a network without numbers those of a file, after a check of every name and shape."""
-    own = net.state_dict()
-    expected = {
-        theirs: tuple(own[ours].shape) if shape is None and ours is not None else shape
-        for theirs, ours, shape in names
-    }
+def check_names(state: State, expected: Mapping[str, tuple[int, ...]], path: str | Path) -> None:
+    """Refuse a file whose names and shapes are not the expected ones.
+
+    Raises:
+        CheckpointError: naming what is missing, left over or of another shape.
+    """
     wrong = [
         f"{key} is missing (expected {list(shape)})" for key, shape in expected.items() if key not in state
     ]
@@ -297,6 +296,16 @@ def _assign(net: nn.Module, state: State, names: list[Name], path: str | Path) -
     if wrong:
         more = f"; and {len(wrong) - LISTED} more" if len(wrong) > LISTED else ""
         raise CheckpointError(f"{path} is not of this network: {'; '.join(wrong[:LISTED])}{more}")
+
+
+def _assign(net: nn.Module, state: State, names: list[Name], path: str | Path) -> Any:
+    """Give a network without numbers those of a file, after a check of every name and shape."""
+    own = net.state_dict()
+    expected = {
+        theirs: tuple(own[ours].shape) if shape is None and ours is not None else shape
+        for theirs, ours, shape in names
+    }
+    check_names(state, expected, path)
     values = {
         ours: state[theirs].to(torch.float32).reshape(own[ours].shape).clone()
         for theirs, ours, _ in names

@@ -179,37 +179,43 @@ class ResBlock(nn.Module):
 
     ReLU, 3x3 convolution to `hidden` filters, ReLU, 3x3 convolution, average pooling; on the shortcut a 1x1
     convolution and average pooling. A block that changes neither side nor filters has the identity as its shortcut.
+    `norm`, if given, makes what stands before each ReLU.
 
     Source: "ResBlock down" and "ResBlock", Miyato et al. 2018, figure 8 (without batch norm); Brock et al. 2019,
     figure 15 (c).
     """
 
-    def __init__(self, c_in: int, c_out: int, hidden: int, conv: Conv, *, down: bool) -> None:
+    def __init__(
+        self, c_in: int, c_out: int, hidden: int, conv: Conv, *, down: bool, norm: Norm | None = None
+    ) -> None:
         super().__init__()
+        self.norm1 = nn.Identity() if norm is None else norm(c_in)
+        self.norm2 = nn.Identity() if norm is None else norm(hidden)
         self.conv1 = conv(c_in, hidden, 3, padding=1)
         self.conv2 = conv(hidden, c_out, 3, padding=1)
         self.pool = nn.AvgPool2d(2) if down else nn.Identity()
         self.shortcut = conv(c_in, c_out, 1) if down or c_in != c_out else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.relu(x))
+        h = self.conv1(F.relu(self.norm1(x)))
         return self.after_first(x, h)
 
     def after_first(self, x: Tensor, h: Tensor) -> Tensor:
         """The rest of the block on input x, from the first convolution's result h on."""
-        h = self.conv2(F.relu(h, inplace=True))
+        h = self.conv2(F.relu(self.norm2(h), inplace=True))
         # A 1x1 convolution commutes with averaging pixels, and after it costs a quarter.
         return self.pool(h) + self.shortcut(self.pool(x))
 
 
 class FirstBlock(ResBlock):
-    """A discriminator's first block, which sees the picture: no ReLU before its first convolution.
+    """A discriminator's first block, which sees the picture: no norm and no ReLU before its first convolution.
 
     Source: Gulrajani et al. 2017 (the optimised first block of their code), kept by Miyato et al. 2018.
     """
 
-    def __init__(self, c_in: int, c_out: int, conv: Conv) -> None:
-        super().__init__(c_in, c_out, c_out, conv, down=True)
+    def __init__(self, c_in: int, c_out: int, conv: Conv, norm: Norm | None = None) -> None:
+        super().__init__(c_in, c_out, c_out, conv, down=True, norm=norm)
+        self.norm1 = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.after_first(x, self.conv1(x))

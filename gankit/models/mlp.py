@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from torch import nn
 
@@ -17,6 +18,7 @@ from gankit.models.blocks import (
     seeded,
 )
 from gankit.models.conditioning import Condition, Join, discriminator, generator, players
+from gankit.models.normalisation import Make, normalisation_of, paired
 
 
 def mlp(
@@ -27,6 +29,7 @@ def mlp(
     *,
     d_depth: int | None = None,
     d_width: int | None = None,
+    normalisation: str = "none",
     condition: Condition | None = None,
     seed: int = 0,
 ) -> tuple[nn.Module, Discriminator]:
@@ -42,6 +45,8 @@ def mlp(
         width: units in each hidden layer.
         d_depth: the discriminator's depth, where it differs from `depth`.
         d_width: the discriminator's width, where it differs from `width`.
+        normalisation: of the discriminator (`gankit.models.normalisation`). Networks that differ in nothing else have
+            equal weights at the start.
         condition: how both read labels; None for networks without. "concat-hidden" joins the label to what the
             discriminator's last hidden layer reads.
         seed: seed of the initial weights.
@@ -51,7 +56,8 @@ def mlp(
         take `[N, ...]` and labels `[N]`.
 
     Raises:
-        ValueError: if a size is not a positive whole number, or does not fit the condition.
+        ValueError: if a size is not a positive whole number, or does not fit the condition; or the normalisation is
+            unknown.
 
     Source: "Sample weighting as an explanation for mode collapse in GANs", section 3.3. The paper does not
     print the width of its hidden layers or its initial weights.
@@ -59,6 +65,8 @@ def mlp(
     d_depth = depth if d_depth is None else d_depth
     d_width = width if d_width is None else d_width
     positive(z_dim=z_dim, depth=depth, width=width, d_depth=d_depth, d_width=d_width)
+    normalised = normalisation_of(normalisation)
+    linear = paired(nn.Linear, normalised.linear)
     n_values = math.prod(shape)
     output = [nn.Tanh(), nn.Unflatten(-1, tuple(shape))] if len(shape) > 1 else []
     flatten = [nn.Flatten(-len(shape), -1)] if len(shape) > 1 else []
@@ -66,22 +74,28 @@ def mlp(
 
     def up(n_in: int, norm: Norm | None) -> list[nn.Module]:
         sizes = [n_in, *[width] * (depth - 1)]
-        return [*_hidden(sizes, norm), nn.Linear(sizes[-1], n_values), *output]
+        # Normalisation subtracts the mean, and a bias before it with it.
+        hidden = _hidden(sizes, norm, linear=partial(nn.Linear, bias=norm is None))
+        return [*hidden, nn.Linear(sizes[-1], n_values), *output]
 
     def down(joined: Mapping[int, Join]) -> list[nn.Module]:
-        return [*flatten, *_hidden(sizes, joined=joined)]
+        return [*flatten, *_hidden(sizes, normalised.of_features, joined, linear)]
 
+    heads = {"linear": linear, "embedding": paired(nn.Embedding, normalised.embedding)}
     with seeded(seed):
         return players(
             condition,
             lambda: generator(condition, up, z_dim, tuple(shape), places=depth, norm=ConditionalBatchNorm1d),
-            lambda: discriminator(condition, down, sizes[-1], hidden=d_depth - 2),
+            lambda: discriminator(condition, down, sizes[-1], hidden=d_depth - 2, **heads),
             glorot_conditional,
         )
 
 
 def _hidden(
-    sizes: Sequence[int], norm: Norm | None = None, joined: Mapping[int, Join] | None = None
+    sizes: Sequence[int],
+    norm: Norm | None = None,
+    joined: Mapping[int, Join] | None = None,
+    linear: Make = nn.Linear,
 ) -> list[nn.Module]:
     """A linear layer, normalisation if there is any, and ReLU between neighbouring sizes; labels are joined to what
     some of the linear layers read."""
@@ -90,7 +104,5 @@ def _hidden(
         if join := (joined or {}).get(i):
             layers.append(join)
             n_in += join.size
-        # Normalisation subtracts the mean, and a bias before it with it.
-        linear = nn.Linear(n_in, n_out, bias=norm is None)
-        layers += [linear, *([] if norm is None else [norm(n_out)]), nn.ReLU()]
+        layers += [linear(n_in, n_out), *([] if norm is None else [norm(n_out)]), nn.ReLU()]
     return layers

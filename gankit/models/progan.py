@@ -182,5 +182,7 @@ class ProDiscriminator(Growing):
 
 
 def one_hot(labels: Tensor, n_classes: int) -> Tensor:
-    """`[N]` -> bool `[N, n_classes]`."""
+    """`[N]` -> bool `[N, n_classes]`; shares of the classes `[N, n_classes]` stay."""
+    if labels.is_floating_point():
+        return labels
     return labels[:, None] == torch.arange(n_classes, device=labels.device)

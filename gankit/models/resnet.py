@@ -33,6 +33,7 @@ from gankit.models.blocks import (
     seeded,
 )
 from gankit.models.conditioning import Condition, Join, discriminator, generator, players
+from gankit.models.normalisation import NORMALISATIONS, Normalisation, normalisation_of
 from gankit.models.spectral import SNConv2d, SNEmbedding, SNLinear
 
 
@@ -80,6 +81,7 @@ def sngan(
     width: int | None = None,
     *,
     d_width: int | None = None,
+    normalisation: str = "spectral",
     condition: Condition | None = None,
     seed: int = 0,
 ) -> tuple[nn.Module, Discriminator]:
@@ -92,6 +94,8 @@ def sngan(
         width: filters of the generator next to the picture; None takes the paper's, 256 up to S = 32 and 64 above.
         d_width: filters of the discriminator's first block; None takes the paper's share of `width`, a half up to
             S = 32 and all of it above.
+        normalisation: of D (`gankit.models.normalisation`). Layer and batch norm stand before each ReLU of D's blocks,
+            as batch norm does in figure 8, but not before the last ReLU, behind the blocks.
         condition: how both read labels; None for networks without. "concat-hidden" joins the label to what the
             discriminator's fourth block reads, as Miyato and Koyama 2018 did for comparison. With "batch-norm" and
             "projection" the networks are those of `projection_gan`.
@@ -102,11 +106,11 @@ def sngan(
         take labels `[N]` as well.
 
     Raises:
-        ValueError: if a size is not positive, S is not supported or a size does not fit the condition.
+        ValueError: if a size is not positive or does not fit the condition, or S or the normalisation is not supported.
 
     Source: Miyato, Kataoka, Koyama and Yoshida 2018, figure 8 and tables 4 to 6.
     """
-    return _residual(SNConv2d, SNLinear, SNEmbedding, shape, z_dim, width, d_width, condition, seed)
+    return _residual(normalisation_of(normalisation), shape, z_dim, width, d_width, condition, seed)
 
 
 def wgan_gp(
@@ -118,14 +122,14 @@ def wgan_gp(
     condition: Condition | None = None,
     seed: int = 0,
 ) -> tuple[nn.Module, Discriminator]:
-    """The networks of `sngan` without spectral normalisation, for a gradient penalty in its place.
+    """The networks of `sngan` without normalisation in D, for a gradient penalty in its place.
 
     Arguments, return values and errors are those of `sngan`.
 
     Source: "Mean Teachers Can Train Superior GANs", appendix B, which trains WGAN-GP with tables 6a and 6b of Miyato
     et al. 2018. The WGAN-GP paper's own networks (Gulrajani et al. 2017) are half as wide in G at 32 pixels.
     """
-    return _residual(nn.Conv2d, nn.Linear, nn.Embedding, shape, z_dim, width, d_width, condition, seed)
+    return _residual(NORMALISATIONS["none"], shape, z_dim, width, d_width, condition, seed)
 
 
 def projection_gan(
@@ -157,9 +161,7 @@ def projection_gan(
 
 
 def _residual(
-    d_conv: Conv,
-    d_linear: type[nn.Linear],
-    d_embedding: type[nn.Embedding],
+    normalised: Normalisation,
     shape: tuple[int, int, int],
     z_dim: int,
     width: int | None,
@@ -175,11 +177,13 @@ def _residual(
         return generator_layers(plan, shape[0], n_in, width, nn.Conv2d, nn.Linear, norm)
 
     def down(joined: Mapping[int, Join]) -> list[nn.Module]:
-        return discriminator_layers(plan, shape[0], d_width, d_conv, joined=joined)
+        return discriminator_layers(
+            plan, shape[0], d_width, normalised.conv, norm=normalised.of_maps, joined=joined
+        )
 
     places = 1 + len(plan.up)
     kinds = {"norm": ConditionalBatchNorm2d, "plain": BatchNorm2d}
-    heads = {"linear": d_linear, "embedding": d_embedding}
+    heads = {"linear": normalised.linear, "embedding": normalised.embedding}
     with seeded(seed):
         return players(
             condition,
@@ -275,6 +279,7 @@ def discriminator_layers(
     width: int,
     conv: Conv,
     *,
+    norm: Norm | None = None,
     wide: bool = False,
     attention: int = 0,
     joined: Mapping[int, Join] | None = None,
@@ -282,7 +287,7 @@ def discriminator_layers(
     """Table (b) up to the pooled features `[N, plan.features * width]`: residual blocks, ReLU, sum over the map.
 
     The first convolution of a block keeps the number of filters, or with `wide`, as in BigGAN, already raises it. A
-    label may be joined before some blocks.
+    label may be joined before some blocks. `norm` makes what stands before each ReLU of a block, if there is anything.
     """
     side = plan.start * 2 ** len(plan.up)
     filters = [multiple * width for multiple in plan.down + plan.flat]
@@ -293,7 +298,11 @@ def discriminator_layers(
         if join := (joined or {}).get(i):
             layers.append(join)
             c_in += join.size
-        layers.append(ResBlock(c_in, c_out, hidden, conv, down=down) if i else FirstBlock(c_in, c_out, conv))
+        layers.append(
+            ResBlock(c_in, c_out, hidden, conv, down=down, norm=norm)
+            if i
+            else FirstBlock(c_in, c_out, conv, norm)
+        )
         side = side // 2 if down else side
         if down and side == attention:
             layers.append(SelfAttention(c_out, conv))

@@ -64,7 +64,9 @@ class ScaledLinear(nn.Module):
         return F.linear(x, self.weight * self.gain, self.scaled_bias())
 
     def of_labels(self, labels: Tensor) -> Tensor:
-        """The layer on one-hot vectors: labels `[...]` -> `[..., n_out]`."""
+        """The layer on one-hot vectors: labels `[...]`, or shares of the classes `[..., n_in]` -> `[..., n_out]`."""
+        if labels.is_floating_point():
+            return self(labels)
         y = F.embedding(labels, (self.weight * self.gain).t())
         return y if self.bias is None else y + self.scaled_bias()
 

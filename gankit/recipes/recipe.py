@@ -25,10 +25,11 @@ from gankit.game.classes import LearnClasses, ShowClasses
 from gankit.game.leak import Leak
 from gankit.game.losses import losses
 from gankit.game.path_length import MeanPathLength, PathLength
-from gankit.game.penalties import R1, R2, ClipWeights, Dragan, Drift, Orthogonal, WganGP
+from gankit.game.penalties import L2, R1, R2, ClipWeights, Dragan, Drift, Orthogonal, WganGP
 from gankit.game.play import Augment, Every, Projection, Rule, Term
 from gankit.models.conditioning import Condition
 from gankit.models.ensemble import pair
+from gankit.models.normalisation import normalisation_of
 from gankit.recipes import records
 from gankit.recipes.records import Field, register
 from gankit.training import Trainer
@@ -43,6 +44,10 @@ MODELS: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
     "wgan-gp": models.wgan_gp,
     "began": models.began,
     "began-mlp": models.began_mlp,
+    "conv-sn": models.conv_sn,
+    "dcgan-bn-sn": models.dcgan_bn_sn,
+    "dcgan-attention": models.dcgan_attention,
+    "sndcgan": models.sndcgan,
     "projection-gan": models.projection_gan,
     "sagan": models.sagan,
     "biggan-cifar": models.biggan_cifar,
@@ -51,6 +56,7 @@ MODELS: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
     "stylegan": models.stylegan,
     "stylegan2": models.stylegan2,
     "stylegan2-cifar": models.stylegan2_cifar,
+    "r3gan": models.r3gan,
 }
 """Name -> function of the samples' shape (and of the number of classes, where it asks for it) that makes (G, D)."""
 
@@ -71,6 +77,7 @@ class Networks:
         width: hidden units (mlp, began-mlp) or filters next to the picture (the others).
         y_dim: length of the class embedding that all blocks share (biggan), or of a condition's.
         d_depth: weight layers of the discriminator, where they differ (mlp).
+        normalisation: of the discriminator (mlp, conv, sngan): "none", spectral, layer or batch.
         g_condition: how the generator reads labels, one-hot, embedding, batch-norm or skip-z (mlp, conv, sngan,
             wgan-gp); none for a generator without classes.
         d_condition: how the discriminator does, concat, concat-hidden, class-head or projection.
@@ -82,8 +89,8 @@ class Networks:
         conditional: whether a family that can do without classes learns them (progan, stylegan, stylegan2).
 
     Raises:
-        ValueError: an unknown family, a size below 1, one that the family does not have, or a condition of one network
-            alone.
+        ValueError: an unknown family or normalisation, a size below 1, one that the family does not have, or a
+            condition of one network alone.
     """
 
     family: str = "mlp"
@@ -92,6 +99,7 @@ class Networks:
     width: int | None = 64
     y_dim: int | None = None
     d_depth: int | None = None
+    normalisation: str | None = None
     g_condition: str | None = None
     d_condition: str | None = None
     w_dim: int | None = None
@@ -105,8 +113,11 @@ class Networks:
         if self.family not in MODELS:
             raise ValueError(f"model must be one of {', '.join(MODELS)}, got {self.family!r}")
         takes = inspect.signature(MODELS[self.family]).parameters
-        for name, value in self.sizes.items():
-            _check_count(name, value)
+        for name, value in self.given.items():
+            if name == "normalisation":
+                normalisation_of(value)
+            else:
+                _check_count(name, value)
             if name not in takes and not (name == "y_dim" and self.g_condition):
                 flag = f"--{name.replace('_', '-')} none"
                 raise ValueError(f"model {self.family!r} has no {name}, got {value}; {flag} unsets it")
@@ -134,14 +145,15 @@ class Networks:
         return Condition(n_classes, self.g_condition, self.d_condition, **y_dim)
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """The sizes that are given."""
+    def given(self) -> dict[str, Any]:
+        """The sizes and the normalisation that are given."""
         names = (
             "z_dim",
             "depth",
             "width",
             "y_dim",
             "d_depth",
+            "normalisation",
             "w_dim",
             "mapping",
             "max_width",
@@ -162,7 +174,7 @@ class Networks:
         Raises:
             ValueError: if the family does not fit the shape, or is conditional and there are no classes.
         """
-        model, sizes = MODELS[self.family], self.sizes
+        model, sizes = MODELS[self.family], self.given
         classes = inspect.signature(model).parameters.get("n_classes")
         own = classes is not None and (self.conditional or classes.default is classes.empty)
         if (own or self.g_condition) and n_classes < 1:
@@ -305,7 +317,7 @@ BUILT_IN = {
     "schedule": (LinearDecay, CosineDecay),
     "ema": (EMA,),
     "leak": (Leak,),
-    "d_terms": (R1, R2, WganGP, Dragan, Drift, LearnClasses),
+    "d_terms": (R1, R2, WganGP, Dragan, L2, Drift, LearnClasses),
     "g_terms": (Orthogonal, PathLength, ShowClasses),
     "projections": (ClipWeights,),
     "rules": (BeganBalance, MeanPathLength),
@@ -325,6 +337,7 @@ ALIASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "width": ("", ("networks.width",)),
     "y_dim": ("", ("networks.y_dim",)),
     "d_depth": ("", ("networks.d_depth",)),
+    "normalisation": ("", ("networks.normalisation",)),
     "g_condition": ("", ("networks.g_condition",)),
     "d_condition": ("", ("networks.d_condition",)),
     "optimizer": ("adam, sgd or rmsprop, of both networks", BOTH),
@@ -342,6 +355,7 @@ ALIASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "leak_start": ("LeakyEMA: generator step at which leaking begins", ("leak.start",)),
     "leak_source": ("LeakyEMA: sync, async-noise, generator, most-realistic", ("leak.source",)),
     "r1": ("strength gamma of the R1 penalty, 0 for none", ("d_terms.r1.gamma",)),
+    "l2": ("strength of the L2 penalty on D's weights, 0 for none", ("d_terms.l2.weight",)),
     "wgan_gp": ("strength of the WGAN-GP penalty, 0 for none", ("d_terms.wgan_gp.weight",)),
     "dragan": ("strength of the DRAGAN penalty, 0 for none", ("d_terms.dragan.weight",)),
     "orthogonal": ("strength of the orthogonal penalty on G's weights, 0 for none", ("g_terms.orthogonal.weight",)),

@@ -6,7 +6,7 @@ estimate of what each costs (`gankit.recipes.operations`).
 
 from __future__ import annotations
 
-from gankit.recipes import conditional, incremental, leakyema, loss_zoo, sample_weighting, style
+from gankit.recipes import conditional, incremental, leakyema, lipschitz, loss_zoo, sample_weighting, style
 from gankit.recipes.recipe import Recipe
 from gankit.recipes.records import near
 
@@ -30,7 +30,7 @@ class UnknownRecipe(KeyError, ValueError):
 recipes = RecipeTable(
     {
         recipe.name: recipe
-        for paper in (sample_weighting, loss_zoo, leakyema, incremental, conditional, style)
+        for paper in (sample_weighting, loss_zoo, leakyema, incremental, conditional, style, lipschitz)
         for recipe in paper.RECIPES
     }
 )

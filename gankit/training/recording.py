@@ -80,9 +80,9 @@ class Recorder:
     def __init__(
         self, run: Trainer, steps: int, schedule: Schedule, out: Path | None,
         callback: Callable[[Trainer], dict[str, Any] | None] | None, best: str | None, progress: bool,
-        listeners: Sequence[Listener] = (),
+        listeners: Sequence[Listener] = (), survive: bool = False,
     ) -> None:  # fmt: skip
-        self.listeners = tuple(listeners)
+        self.listeners, self.survive = tuple(listeners), survive
         self.run, self.schedule, self.out, self.callback = run, schedule, out, callback
         self.last, self.best, self.progress = run.steps + steps, best, progress
         self.writes = processes.rank() == 0
@@ -119,7 +119,7 @@ class Recorder:
             stops or self._due(schedule.save_every) or self._due(schedule.keep_every)
         )
         if measures or saves or self._due(schedule.log_every):
-            stop_if_diverged(self.costs, run.steps, run.lead, self.out)
+            stop_if_diverged(self.costs, run.steps, run.lead, self.out, self.survive)
             self.costs = []
             run.seconds = time.perf_counter() - self.begun
             row = _row(run, stats)
@@ -208,7 +208,11 @@ def refuse_another_run(folder: Path, run: Trainer) -> None:
 
 
 def stop_if_diverged(
-    costs: Sequence[tuple[Tensor, ...]], step: int, lead: tuple[int, ...], out: Path | None
+    costs: Sequence[tuple[Tensor, ...]],
+    step: int,
+    lead: tuple[int, ...],
+    out: Path | None,
+    survive: bool = False,
 ) -> None:
     """Raise `Diverged` if a cost was NaN or infinite, or logits were beyond `LARGEST_LOGIT`.
 
@@ -218,11 +222,12 @@ def stop_if_diverged(
         step: the last of them.
         lead: (S,) for an ensemble, () for a plain run.
         out: folder whose newest checkpoint the message names; None if there are none.
+        survive: whether one sound replica is enough to go on.
     """
     numbers = torch.stack([torch.stack(one) for one in costs]).cpu()  # [T, 4, *lead]
     good = numbers.isfinite()
     good[:, 2:] &= numbers[:, 2:].abs() < LARGEST_LOGIT
-    if good.all():
+    if good.all() or (survive and good.all((0, 1)).any()):
         return
     first = int((~good.flatten(1)).any(1).nonzero()[0])
     bad = ~good[first]

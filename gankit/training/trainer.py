@@ -256,6 +256,7 @@ class Trainer:
         callback_every: int | None = None,
         best: str | None = None,
         listeners: Sequence[Listener] = (),
+        survive: bool = False,
         progress: bool = True,
     ) -> Trainer:
         """Train for `steps` more generator steps.
@@ -272,14 +273,16 @@ class Trainer:
             best: name of a number that the callback returns. The checkpoint at which it was lowest is kept as
                 `best.pt` in `out`, beside the newest ones; of several replicas the median counts, and NaN never wins.
             listeners: called with the trainer and every row (`gankit.training.listeners`: TensorBoard, pictures).
+            survive: go on as long as one replica is sound. Those whose costs are no longer finite stay what they are,
+                and their numbers are NaN in rows.
             progress: show a bar (the environment variable TQDM_DISABLE=1 turns every bar off).
 
         Returns:
             The trainer itself.
 
         Raises:
-            Diverged: at the first log row after a cost became NaN or infinite. No checkpoint is written
-                after that point, so the last one is good.
+            Diverged: at the first log row after a cost became NaN or infinite (with `survive`, in all replicas). No
+                checkpoint is written after that point, so the last one is good.
             Disagreement: if several processes are not at the same point of the same run.
             FolderInUse: if `out` holds a run that this one does not come from, or another process writes there.
             ValueError: if a number of steps is out of range, or `best` is given without `out` and a callback that
@@ -296,7 +299,7 @@ class Trainer:
         self.G.train(), self.D.train()
         out = None if out is None else Path(out)
         with (
-            Recorder(self, steps, schedule, out, callback, best, progress, listeners) as recorder,
+            Recorder(self, steps, schedule, out, callback, best, progress, listeners, survive) as recorder,
             threads_for(self.G, self.D),
         ):
             while self.steps < recorder.last:

@@ -248,7 +248,8 @@ def test_every_field_of_a_recipe_has_a_flag(trained):
         "rules.began_balance.gamma": 0.625, "rules.began_balance.rate": 0.25,
         "networks.g_condition": "skip-z", "networks.d_condition": "concat-hidden", "d_terms.learn_classes.weight": 1.75,
         "d_terms.learn_classes.fake": 0.25, "d_terms.learn_classes.every": 7, "g_terms.show_classes.weight": 2.25,
-        "g_terms.show_classes.every": 8,
+        "g_terms.show_classes.every": 8, "networks.normalisation": "layer", "d_terms.l2.weight": 0.75,
+        "d_terms.l2.every": 9,
         "d_terms.drift.weight": 0.25, "d_terms.drift.every": 7, "g_terms.path_length.weight": 1.5,
         "g_terms.path_length.decay": 0.5, "g_terms.path_length.part": 0.25, "g_terms.path_length.every": 8,
         "rules.mean_path_length.decay": 0.75, "networks.w_dim": 17, "networks.mapping": 3,
@@ -270,7 +271,8 @@ def test_every_field_of_a_recipe_has_a_flag(trained):
         "networks.g_condition": {"d_condition": "concat"}, "networks.d_condition": {"g_condition": "one-hot"},
         "d_terms.learn_classes.every": {"learn_classes": 1.0}, "g_terms.show_classes.every": {"show_classes": 1.0},
         "d_terms.dragan.every": {"dragan": 1.0}, "g_terms.orthogonal.every": {"orthogonal": 1.0},
-        "d_terms.drift.every": {"drift": 1.0}, "g_terms.path_length.every": {"path_length": 1.0},
+        "d_terms.l2.every": {"l2": 1.0}, "d_terms.drift.every": {"drift": 1.0},
+        "g_terms.path_length.every": {"path_length": 1.0},
         **{f"networks.{name}": {"model": "stylegan", "depth": None, "d_depth": None} for name in (
             "w_dim", "mapping", "max_width", "group", "phase", "conditional"
         )},
@@ -1417,7 +1419,7 @@ def test_the_commands_are_listed_with_examples_that_parse(gankit):
     for command in COMMANDS:
         assert re.search(rf"^    {command}\s+\w", outcome.out, re.MULTILINE)
     examples = re.findall(r"^  gankit (.*)", outcome.out, re.MULTILINE)
-    assert len(examples) == 12
+    assert len(examples) == 13
     for example in examples:
         commands._parser().parse_args(example.split())
 

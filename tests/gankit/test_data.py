@@ -336,6 +336,32 @@ def test_missing_dataset_says_how_to_get_it(name, tmp_path):
     assert not root.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "hints"),
+    [
+        ("cat64", ["get the CAT data set", "gankit pack FOLDER", "--size 64 --unlabelled"]),
+        ("ffhq1024", ["github.com/NVlabs/ffhq-dataset", "--size 1024 --unlabelled"]),
+        ("imagenet128", ["--size 128 --split train"]),
+        ("ffhq", ["unknown dataset 'ffhq'"]),
+    ],
+)
+def test_sets_that_a_reader_has_to_get_are_asked_for_with_their_size(name, hints, tmp_path):
+    with pytest.raises(DataError) as caught:
+        load(name, root=tmp_path)
+    assert all(hint in str(caught.value) for hint in hints)
+
+
+def test_faces_lie_in_a_folder_or_in_a_zip_file_without_classes(tmp_path):
+    pictures = {f"{i % 2:05d}/{i}.png": encode(rgb(i, 2 * i, 0)) for i in range(4)}
+    write_folder(tmp_path / "cat8", pictures)
+    write_zip(tmp_path / "ffhq8.zip", pictures)
+    for name in ("cat8", "ffhq8"):
+        data = load(name, root=tmp_path, size=8)
+        assert (data.name, data.shape, len(data)) == (name, (3, 8, 8), 4)
+        assert data.classes == (name[:-1],)
+        assert data.labels.tolist() == [0] * 4
+
+
 def test_damaged_mnist_is_named(tmp_path):
     root = write_mnist(tmp_path)
     file = root / "MNIST/raw/train-images-idx3-ubyte"

@@ -24,6 +24,7 @@ from gankit.models.ensemble import Ensemble, pair
 ROOT = Path(gk.__file__).parent
 NEEDS_FILES = {
     "models/biggan_weights.py": "needs the authors' files",
+    "models/stylegan2_weights.py": "needs the authors' files",
     "recipes/saved.py": "needs a run of pictures with a class of cats",
 }
 

@@ -15,6 +15,8 @@ FAMILIES = {
     "points": lambda seed: models.mlp((2,), z_dim=3, depth=3, width=7, seed=seed),
     "conv": lambda seed: models.conv((1, 8, 8), z_dim=5, depth=3, width=2, seed=seed),
     "dcgan": lambda seed: models.dcgan((3, 16, 16), z_dim=5, width=2, seed=seed),
+    "dcgan-attention": lambda seed: models.dcgan_attention((3, 16, 16), z_dim=5, width=2, seed=seed),
+    "sndcgan": lambda seed: models.sndcgan((3, 16, 16), z_dim=5, width=2, seed=seed),
 }
 
 

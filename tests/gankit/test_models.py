@@ -1,10 +1,14 @@
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from gankit import models
+from gankit.models.blocks import SelfAttention
+from gankit.models.spectral import SNConv2d, SNLinear
 
 
 def count(net: nn.Module) -> int:
@@ -72,7 +76,72 @@ def test_dcgan_64_has_the_papers_filters():
     assert gains.mean().item() == pytest.approx(1, abs=0.005)
 
 
-@pytest.mark.parametrize("build", [models.mlp, models.conv, models.dcgan])
+def test_conv_sn_normalises_every_layer_of_d_but_the_last():
+    """Appendix M lists the last layer among the differences to the networks of Miyato et al."""
+    plain, sn = (build((3, 32, 32), width=4)[1] for build in (models.conv, models.conv_sn))
+    kinds = [type(layer) for layer in sn if hasattr(layer, "weight")]
+    assert kinds == [SNConv2d, SNConv2d, SNConv2d, nn.Linear]
+    assert [p.shape for p in plain.parameters()] == [p.shape for p in sn.parameters()]
+    x = torch.randn(2, 3, 32, 32)
+    h = x
+    for layer in sn.eval():  # each convolution divided by its matrix' norm, as NumPy finds it
+        if isinstance(layer, SNConv2d):
+            norm = np.linalg.norm(layer.weight.detach().flatten(1).double().numpy(), 2)
+            h = F.conv2d(h, layer.weight / float(norm), layer.bias, stride=2, padding=1)
+        else:
+            h = layer(h)
+    torch.testing.assert_close(sn(x), h, rtol=1e-3, atol=1e-5)
+
+
+def test_dcgan_with_spectral_norm_has_the_dcgans_layers():
+    shape = (3, 64, 64)
+    (G, D), (G2, D2) = models.dcgan(shape, width=4), models.dcgan_bn_sn(shape, width=4)
+    assert [p.shape for net in (G, D) for p in net.parameters()] == [
+        p.shape for net in (G2, D2) for p in net.parameters()
+    ]
+    assert sum(isinstance(layer, SNConv2d) for layer in D2) == 5
+    assert sum(isinstance(layer, nn.BatchNorm2d) for layer in D2) == 3
+
+
+@pytest.mark.parametrize(("side", "attends"), [(8, 4), (16, 8), (64, 32), (128, 32)])
+def test_dcgan_attention_attends_where_it_says(side, attends):
+    G, D = models.dcgan_attention((3, side, side), z_dim=5, width=2)
+    seen = []
+    for net in (G, D):
+        (attention,) = (layer for layer in net if isinstance(layer, SelfAttention))
+        attention.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape[-1]))
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in D)
+    assert all(isinstance(layer, SNConv2d) for layer in D.modules() if isinstance(layer, nn.Conv2d))
+    assert D(G(torch.randn(3, 5))).shape == (3,)
+    assert seen == [attends, attends]
+
+
+def test_sndcgan_is_table_3_of_its_paper():
+    G, D = models.sndcgan((3, 32, 32))
+    dense = 128 * 8192 + 8192
+    ups = sum(a * b * 16 + b for a, b in ((512, 256), (256, 128), (128, 64))) + 64 * 3 * 9 + 3
+    assert count(G) == dense + ups + 2 * (512 + 256 + 128 + 64)
+    kernels = [
+        (3, 64, 3),
+        (64, 64, 4),
+        (64, 128, 3),
+        (128, 128, 4),
+        (128, 256, 3),
+        (256, 256, 4),
+        (256, 512, 3),
+    ]
+    assert count(D) == sum(a * b * k * k + b for a, b, k in kernels) + 512 * 16 + 1
+    assert all(isinstance(layer, SNConv2d | SNLinear) for layer in D if hasattr(layer, "weight"))
+    assert D(G(torch.randn(2, 128))).shape == (2,)
+    assert models.sndcgan((1, 48, 48), z_dim=3, width=2)[0](torch.zeros(2, 3)).shape == (2, 1, 48, 48)
+
+
+FAMILIES = [
+    models.mlp, models.conv, models.conv_sn, models.dcgan, models.dcgan_bn_sn, models.dcgan_attention, models.sndcgan,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("build", FAMILIES)
 def test_the_seed_decides_the_weights_and_nothing_else(build):
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -93,6 +162,9 @@ def test_the_seed_decides_the_weights_and_nothing_else(build):
         (lambda: models.conv((1, 4, 4), depth=5), "4 halvings of a 4 x 4 picture"),
         (lambda: models.dcgan((1, 28, 28)), r"power of two of at least 8, got \(1, 28, 28\)"),
         (lambda: models.dcgan((1, 16, 32)), "power of two"),
+        (lambda: models.dcgan_attention((1, 28, 28)), "power of two"),
+        (lambda: models.dcgan((1, 32, 32), attention=64), "one of 16, 8, 4, or 0, got 64"),
+        (lambda: models.sndcgan((1, 28, 28)), r"multiple of 8, got \(1, 28, 28\)"),
     ],
 )
 def test_impossible_sizes_are_refused(call, sentence):

@@ -11,6 +11,7 @@ import gankit as gk
 from gankit.metrics.path_length import (
     ConsecutiveDistance,
     consecutive_distance,
+    cropped,
     path_lengths,
     perceptual_path_length,
     slerp,
@@ -342,3 +343,50 @@ def test_callbacks_at_other_steps_give_no_value():
         ConsecutiveDistance(run, squared_distance, every=4, n=1)
     with pytest.raises(ValueError, match="every must be at least 1, got 0"):
         ConsecutiveDistance(run, squared_distance, every=0)
+
+
+# --- Crops -----------------------------------------------------------------------------------------------------
+
+
+def test_faces_are_cut_out_and_averaged_down_to_at_least_256_pixels():
+    """The crop of StyleGAN's code: with c = H / 8, rows 3c to 7c and columns 2c to 6c, then means of 2 x 2 pixels."""
+    images = torch.rand(2, 3, 1024, 1024, generator=torch.Generator().manual_seed(0))
+    seen = []
+    cropped(lambda a, b: seen.append(a) or squared_distance(a, b))(images, images)
+    c = 128
+    face = images[:, :, 3 * c : 7 * c, 2 * c : 6 * c]
+    assert torch.allclose(seen[0], face.reshape(2, 3, 256, 2, 256, 2).mean((3, 5)), atol=1e-6)
+    cropped(lambda a, b: seen.append(a) or squared_distance(a, b), side=300)(images, images)
+    assert torch.equal(seen[1], face)  # 512 pixels are not twice 300
+
+
+def test_the_path_length_of_a_crop_is_that_of_its_pixels():
+    """Of pictures that are A z, a crop keeps some rows of A."""
+
+    class Pictures(Linear):
+        def synthesis(self, w):
+            return super().synthesis(w).reshape(*w.shape[:-1], 1, 8, 8)
+
+    G, part = Pictures(out=64), Pictures(out=64)
+    corner = cropped(squared_distance, (0.5, 1), (0, 0.25), 8)
+    kept = torch.zeros(8, 8, dtype=torch.float64)
+    kept[4:, :2] = 1
+    with torch.no_grad():
+        part.matrix.mul_(kept.flatten())
+    lengths = path_lengths(G, corner, 5, space="w")
+    torch.testing.assert_close(lengths, path_lengths(part, squared_distance, 5, space="w"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rows": (0.5, 0.5)}, "rows must be two shares"),
+        ({"columns": (0, 1.5)}, "columns must be two shares"),
+        ({"side": 0}, "side must be at least 1"),
+    ],
+)
+def test_crops_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        cropped(squared_distance, **settings)
+    with pytest.raises(ValueError, match="leave nothing of 2 x 2 pixels"):
+        cropped(squared_distance, (0, 0.25))(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2))

@@ -21,6 +21,7 @@ from scipy.stats import binomtest
 
 import gankit as gk
 from gankit import study
+from gankit.game.penalties import WganGP
 from gankit.models.sampling import sample
 
 matplotlib.use("Agg")
@@ -64,6 +65,11 @@ def test_variants_share_a_run_where_replicas_may_differ_and_have_runs_of_their_o
         ["large"],
         ["other z"],
     ]
+    # Other penalties are shared where all have them, each with a strength of its own.
+    terms = {"a": {"wgan_gp": 1.0}, "b": {"wgan_gp": 2.0, "l2": 1.0}, "c": {"wgan_gp": 5.0}}
+    shared = study.groups(RECIPE, terms)
+    assert [list(group.variants) for group in shared] == [["a", "c"], ["b"]]
+    assert study.build(shared[0], SEEDS).game.d_terms[0] == WganGP((1.0, 1.0, 5.0, 5.0))
     # A plain optimiser has one rate for all replicas.
     rates = {"a": {"optimizer": "sgd", "lr": 0.1}, "b": {"optimizer": "sgd", "lr": 0.2}}
     assert len(study.groups(RECIPE, rates)) == 2
@@ -102,7 +108,8 @@ def test_equal_variants_have_equal_curves_and_no_pair_counts() -> None:
 CHANGES: dict[str, Any] = {
     "loss": "mm", "lr": 5e-4, "d_lr": 2e-4, "beta1": 0.3, "beta2": 0.9, "d_beta2": 0.8, "ema_decay": 0.5,
     "ema_start": 1, "leak_beta": 0.5, "leak_start": 3, "leak_source": "generator", "r1": 0.3, "wgan_gp": 2.0,
-    "dragan": 3.0, "orthogonal": 0.1, "clip": 0.02, "batch_size": 8, "n_dis": 2, "accumulate": 3,
+    "dragan": 3.0, "l2": 0.4, "normalisation": "layer", "orthogonal": 0.1, "clip": 0.02, "batch_size": 8,
+    "n_dis": 2, "accumulate": 3,
     "precision": "bfloat16", "optimizer": "rmsprop", "z_dim": 5, "depth": 2, "d_depth": 4, "width": 4, "data": "spiral",
 }  # fmt: skip
 OTHERS = {"leak_start": {"leak_beta": 0.5}, "leak_source": {"leak_beta": 0.5}}
@@ -136,6 +143,19 @@ def test_every_field_of_a_recipe_reaches_the_run(name: str) -> None:
         for a, b in zip(ours["state"], without["state"], strict=False)
     ]
     assert not all(same) or ours["n"] != without["n"]
+
+
+def test_a_study_survives_settings_that_diverge() -> None:
+    variants = {"sound": {}, "wild": {"loss": "ls", "lr": 1e12}}
+    with pytest.raises(gk.Diverged):
+        short(variants)
+    result = short(variants, survive=True)
+    assert np.isfinite(np.array(result["curves"]["sound"]["spread"], float)).all()
+    alone = short({"sound": {}})
+    assert result["curves"]["sound"]["spread"] == alone["curves"]["sound"]["spread"]
+    assert result["curves"]["wild"]["d_loss"][-1] == [None, None]
+    with pytest.raises(gk.Diverged):
+        short({"wild": variants["wild"]}, survive=True)
 
 
 # --- The result ---------------------------------------------------------------------------------------------------

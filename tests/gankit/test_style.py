@@ -598,6 +598,10 @@ def test_labels_reach_both_networks():
     assert not bool(D(x, a).any())  # the logit is a product with the label's mapping
     layer = ScaledLinear(3, 5)
     torch.testing.assert_close(layer.of_labels(b), layer(F.one_hot(b, 3).float()))
+    shares = F.one_hot(b, 3).float()
+    for build in (models.progan, models.stylegan, models.stylegan2):
+        G, _ = build((1, 8, 8), 6, 4, n_classes=3)
+        torch.testing.assert_close(G.eval()(z, shares), G(z, b))
 
 
 # --- Path length -----------------------------------------------------------------------------------------------------
