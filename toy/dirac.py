@@ -177,6 +177,23 @@ def _games() -> dict[str, Game]:
     return {game.name: game for game in games}
 
 
+def _zoo() -> dict[str, Game]:
+    # D(0) = 0 whatever psi is, so the margin of a pair, D(theta) - D(0), is the logit of the generated sample alone.
+    margin = psi * theta
+    saturating, paired = (-softplus(margin), softplus(margin)), (softplus(-margin), softplus(margin))
+    # D is linear: its slope is psi at the data and at the samples alike, so here R1 and R2 are one term.
+    penalty = gamma / 2 * psi**2
+    games = [
+        Game("rpgan-zero-sum", "RpGAN, zero-sum", *saturating),
+        Game("rpgan", "RpGAN", *paired),
+        Game("rpgan-r1", "RpGAN, R1", paired[0], paired[1] + penalty, {gamma: 0.5}),
+        Game("rpgan-r2", "RpGAN, R2", paired[0], paired[1] + penalty, {gamma: 0.5}),
+        Game("rpgan-r1-r2", "RpGAN, R1 + R2", paired[0], paired[1] + 2 * penalty, {gamma: 0.25}),
+        Game("spectral", "Non-saturating, |psi| at most 1", *_NS, bound=sp.Integer(1)),
+    ]
+    return {game.name: game for game in games}
+
+
 # ------------------------------------------------------------------------------- from the losses to the field
 
 
@@ -399,3 +416,7 @@ def averaged(game: Game, states: np.ndarray, **values: float) -> np.ndarray:
 
 GAMES = _games()
 """Every game by its short name."""
+
+ZOO = _zoo()
+"""More games by short name: the costs of pairs (Huang et al. 2024), whose theorems are about the zero-sum form and
+whose programme trains the non-saturating one, and what spectral normalisation promises of D, a slope of at most 1."""

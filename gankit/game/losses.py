@@ -114,6 +114,27 @@ class Relativistic(Loss):
             )
 
 
+@dataclass(frozen=True, repr=False)
+class Began(Loss):
+    """BEGAN's cost for a D that rebuilds samples and whose logit is minus the error, f = -L (`models.began`).
+
+    D lowers L(x) - k L(G(z)), with k a state that `gankit.game.balance.BeganBalance` keeps, and G lowers L(G(z)). At
+    k = 1, `d_loss`, D's cost is that of Wasserstein.
+
+    Source: Berthelot, Schumm and Metz 2017, section 3.3.
+    """
+
+    def d_cost(self, play: Play) -> Tensor:
+        real, fake = _logit_pair(play.real_verdict.logits, play.fake_verdict.logits)
+        return play.states["began_k"] * fake.mean(-1) - real.mean(-1)
+
+    def check(self, game: Game) -> None:
+        if not any("began_k" in rule.init(()) for rule in game.rules):
+            raise ValueError(
+                f"{self.name} weighs generated samples by a state: add rules=[gankit.game.balance.BeganBalance()]"
+            )
+
+
 # --- Discriminator costs -------------------------------------------------------------------------------------
 
 
@@ -481,6 +502,7 @@ def _table() -> LossTable:
         Loss("hinge", d_hinge, g_hinge, w_hinge),
         Loss("wgan", d_wasserstein, g_hinge, w_hinge),
         Relativistic("rpgan", d_relativistic, g_ns, w_ns),
+        Began("began", d_wasserstein, g_hinge, w_hinge),
     ]
     return LossTable({cost.name: cost for cost in costs})
 
@@ -500,13 +522,18 @@ def per_replica(costs: Sequence[str | Loss]) -> Loss:
         A `Loss` for logits whose leading dimension is S; its `unit` is a tuple of S answers.
 
     Raises:
-        ValueError: if `costs` is empty, names an unknown loss, or the logits do not have S leading rows.
+        ValueError: if `costs` is empty, names an unknown loss, mixes BEGAN with others, or the logits do not have S
+            leading rows.
     """
     table = [losses[cost] if isinstance(cost, str) else cost for cost in costs]
     if not table:
         raise ValueError("costs is empty: give one loss per replica")
     if all(cost == table[0] for cost in table):
         return table[0]
+    if any(isinstance(cost, Began) for cost in table):
+        raise ValueError(
+            f"began needs a D that rebuilds samples, so no replica beside it has another cost: {costs}"
+        )
     unit = tuple(bool(cost.unit) for cost in table)
     paired = tuple(isinstance(cost, Relativistic) for cost in table)
     return (partial(Relativistic, paired=paired) if any(paired) else Loss)(

@@ -1,5 +1,6 @@
 """Networks. They hold layers and nothing else: no optimiser, no cost, no training code."""
 
+from gankit.models.began import began, began_mlp
 from gankit.models.biggan import biggan, biggan_cifar, sagan
 from gankit.models.conditioning import Condition
 from gankit.models.conv import conv, conv_sn, dcgan, dcgan_attention, dcgan_bn_sn, sndcgan
@@ -14,6 +15,8 @@ from gankit.models.stylegan2 import stylegan2, stylegan2_cifar
 __all__ = [
     "Condition",
     "Truncated",
+    "began",
+    "began_mlp",
     "biggan",
     "biggan_cifar",
     "conv",

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import flop_registry
 
 from gankit.data.named import SHAPES, sample_shape
 from gankit.files import write_json
-from gankit.game.losses import losses
+from gankit.game.losses import Relativistic, losses
 from gankit.game.play import Game, Play, d_gradient, g_gradient
 from gankit.models.growing import Growing
 from gankit.recipes.recipe import Recipe
@@ -80,7 +80,9 @@ def of_recipe(recipe: Recipe) -> Cost:
     """
     sample_shape(recipe.data, recipe.size)  # names a path whose size is unknown
     # Only what the count depends on, so that recipes of the same networks are counted once.
-    apart = {"name": "", "about": "", "paper": "", "loss": "ns", "steps": 1, "n_dis": 1, "accumulate": 1}
+    apart = {"name": "", "about": "", "paper": "", "steps": 1, "n_dis": 1, "accumulate": 1}
+    # A cost of pairs lets D look at real samples in G's step too; all others are alike.
+    apart["loss"] = recipe.loss if isinstance(losses[recipe.loss], Relativistic) else "ns"
     apart |= {"precision": "float32", "data": recipe.data if recipe.data in SHAPES else "path"}
     leak = recipe.leak if recipe.leak is None else dataclasses.replace(recipe.leak, start=0)
     plain, leaking = (_operations(dataclasses.replace(recipe, **apart, leak=one)) for one in (None, leak))

@@ -21,6 +21,7 @@ from gankit import models
 from gankit.data.dataset import Dataset
 from gankit.device import PRECISIONS
 from gankit.game.augment import ADA, AdaptP, Chain, DiffAugment, Flips
+from gankit.game.balance import BeganBalance
 from gankit.game.classes import LearnClasses, ShowClasses
 from gankit.game.consistency import BCR, CR, ZCR, Diversity
 from gankit.game.leak import Leak
@@ -43,6 +44,8 @@ MODELS: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
     "dcgan": models.dcgan,
     "sngan": models.sngan,
     "wgan-gp": models.wgan_gp,
+    "began": models.began,
+    "began-mlp": models.began_mlp,
     "conv-sn": models.conv_sn,
     "dcgan-bn-sn": models.dcgan_bn_sn,
     "dcgan-attention": models.dcgan_attention,
@@ -72,8 +75,8 @@ class Networks:
     Attributes:
         family: networks, a name of gankit.recipes.MODELS.
         z_dim: length of a latent vector.
-        depth: weight layers of each network (mlp, conv).
-        width: hidden units (mlp) or filters next to the picture (the others).
+        depth: weight layers of each network (mlp, conv, began-mlp).
+        width: hidden units (mlp, began-mlp) or filters next to the picture (the others).
         y_dim: length of the class embedding that all blocks share (biggan), or of a condition's.
         d_depth: weight layers of the discriminator, where they differ (mlp).
         normalisation: of the discriminator (mlp, conv, sngan): "none", spectral, layer or batch.
@@ -331,7 +334,7 @@ BUILT_IN = {
     "projections": (ClipWeights,),
     "augment": (DiffAugment, ADA, Chain),
     "data_augment": (Flips,),
-    "rules": (MeanPathLength, AdaptP),
+    "rules": (BeganBalance, MeanPathLength, AdaptP),
 }
 """Field of a recipe, or of a record in it -> the kinds of records that it may hold; `records.register` adds others."""
 for kind in (Recipe, Every):

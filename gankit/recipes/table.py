@@ -12,6 +12,7 @@ from gankit.recipes import (
     incremental,
     leakyema,
     lipschitz,
+    loss_zoo,
     sample_weighting,
     style,
 )
@@ -38,7 +39,16 @@ class UnknownRecipe(KeyError, ValueError):
 recipes = RecipeTable(
     {
         recipe.name: recipe
-        for paper in (sample_weighting, leakyema, incremental, conditional, style, lipschitz, augmentation)
+        for paper in (
+            sample_weighting,
+            loss_zoo,
+            leakyema,
+            incremental,
+            conditional,
+            style,
+            lipschitz,
+            augmentation,
+        )
         for recipe in paper.RECIPES
     }
 )

@@ -110,7 +110,7 @@ def all_at_once(name: str) -> Case:
     )  # fmt: skip
 
 
-COSTS = [name for name in gk.losses if name != "rpgan"]
+COSTS = [name for name in gk.losses if name not in ("rpgan", "began")]
 CASES = {
     **{name: Case({"loss": name}, {"loss": name}) for name in [*COSTS, "ns+mm(0.3)", "ns-add-0.7"]},
     **{f"{name}, gradient descent, three D steps, R1, leak": all_at_once(name) for name in COSTS},

@@ -245,6 +245,7 @@ def test_every_field_of_a_recipe_has_a_flag(trained):
         "d_terms.dragan.spread": 4.5, "g_terms.orthogonal.weight": 0.5, "projections.clip_weights.limit": 0.0625,
         "d_terms.r1.every": 2, "d_terms.wgan_gp.every": 3, "d_terms.dragan.every": 4,
         "d_terms.r2.gamma": 1.25, "d_terms.r2.every": 6, "g_terms.orthogonal.every": 5,
+        "rules.began_balance.gamma": 0.625, "rules.began_balance.rate": 0.25,
         "networks.g_condition": "skip-z", "networks.d_condition": "concat-hidden", "d_terms.learn_classes.weight": 1.75,
         "d_terms.learn_classes.fake": 0.25, "d_terms.learn_classes.every": 7, "g_terms.show_classes.weight": 2.25,
         "g_terms.show_classes.every": 8, "networks.normalisation": "layer", "d_terms.l2.weight": 0.75,
@@ -271,6 +272,7 @@ def test_every_field_of_a_recipe_has_a_flag(trained):
     assert set(values) <= set(FLAGS)
     beside = {
         "networks.family": {"d_depth": None}, "networks.y_dim": {"model": "biggan", "depth": None, "d_depth": None},
+        "rules.began_balance.rate": {"rules.began_balance.gamma": 0.5},
         "ema.half_life": {"ema.decay": None}, "d_terms.dragan.spread": {"dragan": 1.0},
         "d_terms.r1.every": {"r1": 1.0}, "d_terms.r2.every": {"r2": 1.0}, "d_terms.wgan_gp.every": {"wgan_gp": 1.0},
         "networks.g_condition": {"d_condition": "concat"}, "networks.d_condition": {"g_condition": "one-hot"},

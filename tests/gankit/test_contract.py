@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import gankit as gk
 from gankit import processes
 from gankit.game.augment import ADA, AdaptP, AdaptPHeldOut, DiffAugment, Flips
-from gankit.game.classes import LearnClasses, ShowClasses
+from gankit.game.balance import BeganBalance
 from gankit.game.consistency import BCR, CR, ZCR, Diversity
 from gankit.game.path_length import MeanPathLength, PathLength
 from gankit.game.penalties import L2, R1, R2, Dragan, Drift, Orthogonal, WganGP
@@ -98,7 +98,6 @@ GAMES: dict[str, dict[str, Any]] = {
     "batch": {"d_terms": [L2(0.5)], "d_optimizer": gk.SGD(1e-2)},
     "shared fakes": {"share_fakes": True, "leak": gk.Leak(0.25), "d_terms": [WganGP(1.0)]},
     "lazy": {"d_terms": [Every(R1(1.0), 3)], "g_terms": [Every(Orthogonal(0.01), 2)]},
-    "AC-GAN": {"d_terms": [R1(1.0), LearnClasses(1.0)], "g_terms": [ShowClasses(0.5)]},
     # All that moves D's last bias is rounding, which Adam would enlarge to steps of full length.
     "RpGAN": {"loss": "rpgan", "d_terms": [R1(1.0), R2(1.0)], "d_optimizer": gk.SGD(1e-2)},
     "flips": {"data_augment": Flips(), "d_terms": [R1(1.0)]},
@@ -112,6 +111,7 @@ GAMES: dict[str, dict[str, Any]] = {
     },
     "CR": {"d_terms": [CR(1.0)]},
     "ICR": {"d_terms": [BCR(1.0, 1.0), ZCR()], "g_terms": [Diversity()]},
+    "BEGAN": {"loss": "began", "rules": [BeganBalance(0.5, 0.2)]},
     "made up": {
         "loss": CUBIC,
         "d_terms": [SquaredLogits(), Weighted()],
@@ -150,6 +150,7 @@ def normalised(name: str, seed: int) -> tuple[nn.Module, nn.Module]:
 STYLE = {"mapping": 2, "group": 2}
 NETWORKS: dict[str, Callable[[int], tuple[nn.Module, nn.Module]]] = {
     "AC-GAN": class_networks,
+    "BEGAN": lambda seed: gk.models.began_mlp(DIGITS.shape, z_dim=4, depth=2, width=8, seed=seed),
     **{name: partial(normalised, name) for name in ("spectral", "layer", "batch")},
     "ProGAN": lambda seed: gk.models.progan(DIGITS.shape, 4, 4, phase=40, group=4, seed=seed),
     "StyleGAN": lambda seed: gk.models.stylegan(DIGITS.shape, 4, 4, **STYLE, seed=seed),

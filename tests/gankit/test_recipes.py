@@ -43,6 +43,10 @@ def layer_sizes(net: nn.Module) -> list[int]:
 def test_the_table_has_each_paper_setting():
     settings = ("digits", "digits-saturating", "ring", "spiral", "mnist-fc4", "mnist-conv4", "cifar10-conv4")
     expected = {f"{loss}-{setting}" for loss in ("ns", "mm", "mm-nsat") for setting in settings}
+    zoo = ("wgan", "wgan-gp", "ls", "hinge", "dragan", "began", "rpgan")
+    expected |= {
+        f"{cost}-{setting}" for cost in zoo for setting in ("digits", "ring", "mnist-conv4", "cifar10-conv4")
+    }
     expected |= {"leakyema-digits", "incremental-biggan-cifar10"}
     expected |= {f"{family}-digits" for family in ("progan", "stylegan", "stylegan2")}
     expected |= {f"{name}-ffhq1024" for name in ("progan", "stylegan", "stylegan2")}
@@ -329,6 +333,7 @@ CHANGES = {
     "d_terms.learn_classes.every": 2, "g_terms.show_classes.every": 2, "share_fakes": True,
     "d_terms.r1.every": 2, "d_terms.r2.every": 2,
     "d_terms.wgan_gp.every": 2, "d_terms.dragan.every": 2, "g_terms.orthogonal.every": 2,
+    "rules.began_balance.gamma": 0.25, "rules.began_balance.rate": 0.5,
     "d_terms.drift.weight": 2.0, "d_terms.drift.every": 2, "g_terms.path_length.weight": 3.0,
     "g_terms.path_length.decay": 0.5, "g_terms.path_length.part": 0.25, "g_terms.path_length.every": 2,
     "rules.mean_path_length.decay": 0.75, "networks.w_dim": 6, "networks.mapping": 3, "networks.max_width": 5,
@@ -442,6 +447,7 @@ def test_every_field_reaches_the_trainer(tmp_path, monkeypatch):
         "diversity": 1.0,
         "flips": 0.5,
         "adapt_p": 0.6,
+        "rules.began_balance.gamma": 0.5,
     }
     for name, value in CHANGES.items():
         base = recipe(**full | NEEDS.get(name, {}))

@@ -10,11 +10,14 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from toy import dirac, logistic
-from toy.dirac import GAMES, alpha, beta, gamma, psi, theta
+from toy.dirac import GAMES, ZOO, alpha, beta, gamma, psi, theta
 from toy.stability import decay_rate
 
 torch.set_num_threads(1)
-SMOOTH = [name for name in GAMES if name != "wgan-gp"]
+ALL = GAMES | ZOO
+SMOOTH = [name for name in ALL if name != "wgan-gp"]
+CENTRES = ("mm", "ns", "wgan", "wgan-clip", "rpgan", "rpgan-zero-sum", "spectral")
+"""Games whose eigenvalues lie on the imaginary axis."""
 NODES, WEIGHTS = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(40))
 
 
@@ -51,6 +54,24 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]] = {
     "wgan-leakyema": lambda t, p, m: (-p * t, p * t - 0.5 * p * 0.5 * m),
     "ns-leakyema-unit": lambda t, p, m: (ns(t, p)[0], softplus(p * t) + 0.5 * softplus(-p * m)),
     "wgan-leakyema-unit": lambda t, p, m: (-p * t, p * t - 0.5 * p * m),
+    "spectral": lambda t, p, m: ns(t, p),
+}
+
+
+def relativistic(t: Tensor, p: Tensor, r1: float = 0.0, r2: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Huang et al. 2024, equation 2 with the real sample at 0, its non-saturating form, and R1 and R2 by autograd."""
+    real, fake = torch.zeros((), dtype=t.dtype, requires_grad=True), t.detach().requires_grad_()
+    slopes = [torch.autograd.grad(p * x, x, create_graph=True)[0] for x in (real, fake)]
+    margin = p * t - p * real
+    return softplus(-margin), softplus(margin) + r1 / 2 * slopes[0] ** 2 + r2 / 2 * slopes[1] ** 2
+
+
+LOSSES |= {
+    "rpgan-zero-sum": lambda t, p, m: (-relativistic(t, p)[1], relativistic(t, p)[1]),
+    "rpgan": lambda t, p, m: relativistic(t, p),
+    "rpgan-r1": lambda t, p, m: relativistic(t, p, r1=0.5),
+    "rpgan-r2": lambda t, p, m: relativistic(t, p, r2=0.5),
+    "rpgan-r1-r2": lambda t, p, m: relativistic(t, p, 0.25, 0.25),
 }
 
 
@@ -58,9 +79,9 @@ def states_of(game: dirac.Game, count: int, seed: int = 0, spread: float = 0.9) 
     return np.random.default_rng(seed).uniform(-spread, spread, (count, len(game.states)))
 
 
-@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_the_field_is_the_gradient_of_its_losses(name: str) -> None:
-    game = GAMES[name]
+    game = ALL[name]
     for state in states_of(game, 8):
         t, p = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in state[:2])
         m = torch.tensor(state[-1], dtype=torch.float64)
@@ -93,9 +114,9 @@ def test_memory_follows_theta_as_in_the_papers_equation_10() -> None:
     assert got == pytest.approx(average, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_field_broadcasts_and_checks_its_input(name: str) -> None:
-    game = GAMES[name]
+    game = ALL[name]
     states = states_of(game, 6).reshape(2, 3, -1)
     velocity = dirac.numeric_field(game)
     np.testing.assert_allclose(velocity(states)[1, 2], velocity(states[1, 2]))
@@ -141,7 +162,7 @@ def sort(values: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", SMOOTH)
 def test_eigenvalues_of_sympy_numpy_and_the_companion_matrix_agree(name: str) -> None:
-    game = GAMES[name]
+    game = ALL[name]
     got = sort(dirac.eigenvalues(game))
     by_numpy = sort(np.linalg.eigvals(finite_difference_jacobian(game)))
     numbers = {symbol: sp.Rational(str(value)) for symbol, value in game.parameters.items()}
@@ -151,9 +172,9 @@ def test_eigenvalues_of_sympy_numpy_and_the_companion_matrix_agree(name: str) ->
     np.testing.assert_allclose(got, by_numpy, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", [n for n in SMOOTH if n not in ("mm", "ns", "wgan", "wgan-clip")])
+@pytest.mark.parametrize("name", [n for n in SMOOTH if n not in CENTRES])
 def test_decay_measured_from_the_ode_is_the_largest_real_part(name: str) -> None:
-    game = GAMES[name]
+    game = ALL[name]
     rate = -dirac.max_real_part(game)
     times = np.linspace(0, 12 / rate, 6000)
     path = dirac.trajectory(game, 1e-4 * np.ones(len(game.states)), times)
@@ -194,6 +215,56 @@ def test_known_eigenvalues_of_regularised_games() -> None:
         np.testing.assert_allclose(sort(got), sort(want + 0j), atol=1e-7)
         got = dirac.eigenvalues(GAMES["ns-consensus"], gamma=strength)
         np.testing.assert_allclose(got.real, -strength / 4)
+
+
+# What Huang et al. 2024 prove (propositions I and II), for any cost f of the margin with a slope at 0.
+f = sp.Function("f")
+zero_sum_penalty = sp.Symbol("penalty", nonnegative=True)
+"""gamma_1 + gamma_2, of R1 and R2 together."""
+pairs_of_any_cost = dirac.Game(
+    "rpgan-f", "RpGAN, any f", -f(psi * theta), f(psi * theta) + zero_sum_penalty / 2 * psi**2,
+    {zero_sum_penalty: 0.0},
+)  # fmt: skip
+
+
+def test_a_cost_of_pairs_alone_keeps_its_distance_for_ever() -> None:
+    """d(theta^2 + psi^2)/dt = -2 penalty psi^2, whatever f: without a penalty no orbit comes nearer."""
+    velocity = dirac.vector_field(pairs_of_any_cost)
+    change = 2 * (theta * velocity[0] + psi * velocity[1])
+    assert sp.simplify(change.doit() + 2 * zero_sum_penalty * psi**2) == 0
+    times = np.linspace(0, 200, 50)
+    path = dirac.trajectory(ZOO["rpgan-zero-sum"], np.array([1.0, 0.5]), times)
+    np.testing.assert_allclose((path**2).sum(-1), 1.25, rtol=1e-6)
+
+
+def test_with_penalties_a_cost_of_pairs_converges_from_anywhere() -> None:
+    """Eigenvalues left of the axis; and the distance falls but where psi = 0, where psi stays only at theta = 0."""
+    a, lam = sp.Symbol("a", positive=True), dirac.eigenvalue  # a = f'(0)
+    linear = dirac.Game(
+        "f", "f", -a * psi * theta, a * psi * theta + zero_sum_penalty / 2 * psi**2, {zero_sum_penalty: 1.0}
+    )
+    polynomial = dirac.characteristic_polynomial(linear).as_expr()
+    assert sp.expand(polynomial - (lam**2 + zero_sum_penalty * lam + a**2)) == 0
+    assert dirac.routh_hurwitz(linear) == [1, zero_sum_penalty, a**2]
+    stays = dirac.vector_field(pairs_of_any_cost)[1].doit().subs(psi, 0).doit()
+    assert sp.simplify(stays + theta * sp.Subs(f(sp.Symbol("x")).diff(), sp.Symbol("x"), 0).doit()) == 0
+    for name in ("rpgan-r1", "rpgan-r2", "rpgan-r1-r2"):
+        path = dirac.trajectory(ZOO[name], np.array([4.0, -3.0]), np.array([0.0, 400.0]))
+        assert np.linalg.norm(path[-1]) < 1e-6
+
+
+def test_both_penalties_are_one_twice_as_strong_here() -> None:
+    both = dirac.eigenvalues(ZOO["rpgan-r1-r2"], gamma=0.3)
+    np.testing.assert_allclose(sort(both), sort(dirac.eigenvalues(ZOO["rpgan-r1"], gamma=0.6)))
+    want = (-0.6 + np.array([-1, 1]) * np.emath.sqrt(0.6**2 - 1)) / 2
+    np.testing.assert_allclose(sort(both), sort(want + 0j), atol=1e-12)
+    np.testing.assert_allclose(dirac.eigenvalues(ZOO["rpgan"]).real, 0, atol=1e-15)
+
+
+def test_a_bounded_slope_changes_nothing_at_the_equilibrium() -> None:
+    np.testing.assert_allclose(sort(dirac.eigenvalues(ZOO["spectral"])), [-0.5j, 0.5j], atol=1e-15)
+    path = dirac.trajectory(ZOO["spectral"], np.array([3.0, 0.0]), np.linspace(0, 60, 1201))
+    assert np.abs(path[:, 1]).max() == pytest.approx(1, abs=1e-3)
 
 
 def test_wgan_gp_has_no_jacobian_and_does_not_settle() -> None:

@@ -3,10 +3,11 @@ import pytest
 import sympy as sp
 
 from toy import dirac_steps as steps
-from toy.dirac import GAMES, alpha, beta, gamma, h
+from toy.dirac import GAMES, ZOO, alpha, beta, gamma, h
 from toy.stability import schur_conditions, spectral_radius
 
-SMOOTH = [name for name in GAMES if name != "wgan-gp"]
+ALL = GAMES | ZOO
+SMOOTH = [name for name in ALL if name != "wgan-gp"]
 UPDATES = {
     "simultaneous": (steps.simultaneous_step, steps.simultaneous_jacobian),
     "alternating": (steps.alternating_step, steps.alternating_jacobian),
@@ -16,7 +17,7 @@ UPDATES = {
 @pytest.mark.parametrize("order", UPDATES)
 @pytest.mark.parametrize("name", SMOOTH)
 def test_symbolic_step_jacobian_is_that_of_the_numeric_step(name: str, order: str) -> None:
-    game = GAMES[name]
+    game = ALL[name]
     make_step, symbolic = UPDATES[order]
     step, nudge, n = make_step(game, 0.3), 1e-5, len(game.states)
     columns = [(step(e) - step(-e)) / (2 * nudge) for e in nudge * np.eye(n)]
@@ -72,11 +73,13 @@ def test_steps_work_on_many_starts_at_once() -> None:
 # ---------------------------------------------------------------------------- the largest converging step
 
 
-@pytest.mark.parametrize(("name", "strength"), [("mm", 0.5), ("ns", 0.5), ("wgan", 1.0), ("wgan-clip", 1.0)])
+@pytest.mark.parametrize(("name", "strength"), [
+    ("mm", 0.5), ("ns", 0.5), ("wgan", 1.0), ("wgan-clip", 1.0), ("rpgan", 0.5), ("spectral", 0.5),
+])  # fmt: skip
 def test_without_a_teacher_simultaneous_steps_leave_and_alternating_ones_circle(
     name: str, strength: float
 ) -> None:
-    game = GAMES[name]
+    game = ALL[name]
     simultaneous, alternating = steps.simultaneous_jacobian(game), steps.alternating_jacobian(game)
     assert steps.converging_steps(game, simultaneous) == []
     assert steps.bounded_steps(game, simultaneous) == []
@@ -96,6 +99,7 @@ def test_without_a_teacher_simultaneous_steps_leave_and_alternating_ones_circle(
     [
         ("r1", {"gamma": 0.5}),
         ("r1", {"gamma": 3.0}),
+        ("rpgan-r1-r2", {"gamma": 0.4}),
         ("instance-noise", {"sigma": 0.7}),
         ("ns-consensus", {"gamma": 1.0}),
         ("ns-leakyema", {"alpha": 0.9, "beta": 0.5}),
@@ -106,7 +110,7 @@ def test_without_a_teacher_simultaneous_steps_leave_and_alternating_ones_circle(
 def test_runs_converge_inside_the_interval_and_not_outside(
     name: str, values: dict[str, float], order: str
 ) -> None:
-    game = GAMES[name]
+    game = ALL[name]
     make_step, symbolic = UPDATES[order]
     ((low, high),) = steps.converging_steps(game, symbolic(game), **values)
     assert low == 0.0
