@@ -55,7 +55,7 @@ COLORS = {
 """One colour per way, in the chapter and here."""
 WORLDS = {
     "digits": ("projection-digits", {}, tuple(WAYS), 3_000, 10),
-    "mnist": ("projection-mnist", {"width": 8, "batch_size": 32}, FOUR, 1_500, 6),
+    "mnist": ("projection-mnist", {"width": 8, "batch_size": 32}, FOUR, 1_200, 6),
 }
 """Name -> recipe, changes, ways, generator steps, seeds."""
 PER_CLASS = 180
@@ -176,7 +176,7 @@ def compute(world: str = "digits", n_seeds: int = 0, steps: int = 0, kept: str =
     Args:
         world: "digits", or "mnist" (Conv-4 with 8 filters, batches of 32; needs the MNIST files in GANKIT_DATA).
         n_seeds: seeds 0..n_seeds-1; 0 takes the world's own, 10 and 6.
-        steps: generator steps; 0 takes the world's own, 3,000 and 1,500.
+        steps: generator steps; 0 takes the world's own, 3,000 and 1,200.
         kept: a folder where each way's numbers are kept when it is done, and found when the command starts again.
 
     Returns:
