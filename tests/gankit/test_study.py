@@ -109,7 +109,8 @@ CHANGES: dict[str, Any] = {
     "loss": "mm", "lr": 5e-4, "d_lr": 2e-4, "beta1": 0.3, "beta2": 0.9, "d_beta2": 0.8, "ema_decay": 0.5,
     "ema_start": 1, "leak_beta": 0.5, "leak_start": 3, "leak_source": "generator", "r1": 0.3, "wgan_gp": 2.0,
     "dragan": 3.0, "l2": 0.4, "normalisation": "layer", "orthogonal": 0.1, "clip": 0.02, "batch_size": 8,
-    "n_dis": 2, "accumulate": 3, "precision": "bfloat16", "optimizer": "rmsprop", "z_dim": 5, "depth": 2, "d_depth": 4, "width": 4, "data": "spiral",
+    "n_dis": 2, "accumulate": 3,
+    "precision": "bfloat16", "optimizer": "rmsprop", "z_dim": 5, "depth": 2, "d_depth": 4, "width": 4, "data": "spiral",
 }  # fmt: skip
 OTHERS = {"leak_start": {"leak_beta": 0.5}, "leak_source": {"leak_beta": 0.5}}
 """What a field needs to matter."""
