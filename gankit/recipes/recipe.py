@@ -147,15 +147,14 @@ class Networks:
         return Condition(n_classes, self.g_condition, self.d_condition, **y_dim)
 
     @property
-    def given(self) -> dict[str, Any]:
-        """The sizes and the normalisation that are given."""
+    def sizes(self) -> dict[str, int]:
+        """The sizes that are given."""
         names = (
             "z_dim",
             "depth",
             "width",
             "y_dim",
             "d_depth",
-            "normalisation",
             "w_dim",
             "mapping",
             "max_width",
@@ -164,6 +163,11 @@ class Networks:
         )
         given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The sizes and the normalisation that are given."""
+        return self.sizes | ({} if self.normalisation is None else {"normalisation": self.normalisation})
 
     def __call__(self, shape: tuple[int, ...], seed: int, n_classes: int = 0) -> tuple[nn.Module, nn.Module]:
         """(G, D) for samples of this shape, with initial weights drawn from `seed`.
