@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import copy
+import inspect
 import json
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 
 from gankit.commands import flags
 from gankit.files import replacing
+from gankit.models.growing import Growing
 from gankit.recipes import records
 from gankit.recipes.saved import Saved, load
 from gankit.training import checkpoints
@@ -98,12 +102,11 @@ def write_program(net: nn.Module, facts: dict[str, Any], target: Path) -> None:
     Raises:
         ValueError: what was written gives other samples than the network.
     """
-    batch = torch.export.Dim("n", min=1)
-    example = inputs(net, 2, 0)
+    net, example = settled(net), inputs(net, 2, 0)
     with (
         torch.no_grad()
     ):  # spectral normalisation has a part without gradients, which cannot be stored as such
-        program = torch.export.export(net, example, dynamic_shapes=tuple({0: batch} for _ in example))
+        program = torch.export.export(net, example, dynamic_shapes=dynamic_shapes(net, example))
     with replacing(target) as temporary:
         with open(temporary, "wb") as f, warnings.catch_warnings():
             # PyTorch says so of weights in another memory format, which are written all the same.
@@ -120,6 +123,28 @@ def write_program(net: nn.Module, facts: dict[str, Any], target: Path) -> None:
                 raise ValueError(
                     f"the exported network differs from its original by {worst:.2g}; nothing was written"
                 )
+
+
+def settled(net: nn.Module) -> nn.Module:
+    """The network, or a copy that can grow no more: a program has the layers of one stage."""
+    if not any(isinstance(module, Growing) for module in net.modules()):
+        return net
+    net = copy.deepcopy(net)
+    for module in net.modules():
+        if isinstance(module, Growing):
+            module.now = partial(tuple, module.now())
+    return net
+
+
+def dynamic_shapes(net: nn.Module, example: tuple[Tensor, ...]) -> tuple[Any, ...]:
+    """The first dimension of each argument is the number of samples; those of a `*given` are a tuple of their own."""
+    batch = torch.export.Dim("n", min=1)
+    each = tuple({0: batch} for _ in example)
+    kinds = [parameter.kind for parameter in inspect.signature(net.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return each
+    at = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*each[:at], each[at:])
 
 
 def inputs(net: nn.Module, n: int, seed: int) -> tuple[Tensor, ...]:

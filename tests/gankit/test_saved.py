@@ -11,6 +11,7 @@ from PIL import Image
 
 import gankit as gk
 from gankit import commands
+from gankit.commands.export import inputs, write_program
 from gankit.metrics.features import to_uint8
 from gankit.recipes import Networks, Recipe
 
@@ -141,3 +142,20 @@ def test_what_cannot_be_exported_is_said(zoo, tmp_path, capsys):
     trained(tmp_path, "mlp", (0, 1))
     assert commands.main(["export", str(tmp_path), "--to", str(tmp_path / "G.pt2")]) == 2
     assert "2 seeds side by side" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("family", ["progan", "stylegan2"])
+def test_growing_networks_and_those_with_noise_become_programs(family, tmp_path):
+    """One of the stage that they have reached; `write_program` itself compares the samples."""
+    G, _ = Networks(family, z_dim=4, width=4)((1, 8, 8), 0)
+    if family == "progan":
+        G.stage.fill_(1), G.alpha.fill_(0.25)
+    write_program(G.eval(), {}, tmp_path / "G.pt2")
+    with open(tmp_path / "G.pt2", "rb") as f:
+        program = torch.export.load(f).module()
+    given = inputs(G, 3, 0)
+    with torch.no_grad():
+        torch.testing.assert_close(program(*given), G(*given), rtol=1e-4, atol=1e-5)
+    if family == "progan":
+        G.alpha.fill_(0.5)
+        assert G.now() == (1, 0.5), "the network itself can still grow"
