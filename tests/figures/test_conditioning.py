@@ -21,7 +21,7 @@ def fresh(tmp_path_factory):
     """Three ways, two seeds, ten steps; started twice, the second time from what the first kept."""
     torch.set_num_threads(1)
     kept = tmp_path_factory.mktemp("kept")
-    short = ("projection-digits", {"width": 16}, ("projection", "hidden concat", "AC-GAN, weight 5"), 10, 2)
+    short = ("projection-digits", {"width": 16}, ("projection", "hidden concat", "AC-GAN, weight 25"), 10, 2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(conditioning.WORLDS, "digits", short)
         first = conditioning.compute(kept=str(kept))
