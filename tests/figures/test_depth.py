@@ -77,7 +77,9 @@ def test_what_is_measured_of_a_run(sets):
 @given(st.lists(st.floats(0.01, 1), min_size=1, max_size=8))
 def test_a_collapse_is_the_first_reading_below_half_of_the_largest_so_far(values):
     found = depth.collapse(np.array(values)[:, None])[0]
-    expected = next((i for i, x in enumerate(values) if x < max(values[: i + 1]) / 2), len(values))
+    most = [max(values[: i + 1]) for i in range(len(values))]
+    fallen = [i for i, x in enumerate(values) if most[i] >= depth.LEAST and x < most[i] / 2]
+    expected = fallen[0] if fallen else len(values)
     assert found == expected
 
 
