@@ -56,8 +56,8 @@ def train(name: str, seeds: Sequence[int], steps: int, evaluations: int = 4) -> 
     """One variant, all seeds side by side.
 
     Returns:
-        "steps" `[T]`; "distance" and "divergence" (`figures.judging`), "length" and "unevenness" (`smoothness`), `[T][S]` each;
-        "wall_time_s".
+        "steps" `[T]`; "distance" and "divergence" (`figures.judging`), "length" and "unevenness" (`smoothness`),
+        `[T][S]` each; "wall_time_s".
     """
     recipe, changes = VARIANTS[name]
     data = gk.data.load("digits")
