@@ -174,7 +174,7 @@ class Synthesis(Growing):
     def forward(self, w: Tensor, noise: Tensor | None = None) -> Tensor:
         ws = each_layer(w, self.layers)
         maps = noise_maps(self.fixed_noise[None] if noise is None else noise, self.noise_sizes)
-        h = self.epilogue0(self.constant[None].expand(ws.shape[0], -1, -1, -1), ws[:, 0], maps[0])
+        h = self.epilogue0(self.constant.repeat(ws.shape[0], 1, 1, 1), ws[:, 0], maps[0])
         h = self.epilogue1(self.conv1(h), ws[:, 1], maps[1])
         stage, alpha = self.now()
         before = h

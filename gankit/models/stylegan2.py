@@ -247,7 +247,7 @@ class Synthesis2(nn.Module):
     def maps(self, ws: Tensor, noise: Tensor | None) -> list[Tensor]:
         """The feature maps, from the smallest."""
         noises = noise_maps(self.fixed_noise[None] if noise is None else noise, self.noise_sizes)
-        h = [self.conv(self.constant[None].expand(ws.shape[0], -1, -1, -1), ws[:, 0], noises[0])]
+        h = [self.conv(self.constant.repeat(ws.shape[0], 1, 1, 1), ws[:, 0], noises[0])]
         for i, block in enumerate(self.blocks):
             at = slice(2 * i + 1, 2 * i + 3)
             h.append(block(h[-1], ws[:, at], noises[at]))

@@ -49,14 +49,16 @@ RECIPES = [
     replace(
         PROGAN, name="progan-digits", about="ProGAN on digits: 4 x 4, then 8 x 8 is faded in",
         networks=Networks("progan", phase=16_000, **SMALL), steps=2_000, batch_size=32,
+        g_optimizer=adam(1e-2), d_optimizer=adam(1e-2),
     ),
     replace(
         STYLEGAN, name="stylegan-digits", about="StyleGAN on digits: 8 x 8 at once, which is its smallest side",
         networks=Networks("stylegan", mapping=2, **SMALL), steps=2_000, batch_size=32, d_terms=(R1(0.1),),
+        g_optimizer=adam(1e-2), d_optimizer=adam(1e-2),
     ),
     replace(
         STYLEGAN2, name="stylegan2-digits", about="StyleGAN2 on digits",
-        networks=Networks("stylegan2", mapping=2, **SMALL), steps=2_000, batch_size=32, **lazy(0.1, 2e-3),
+        networks=Networks("stylegan2", mapping=2, **SMALL), steps=2_000, batch_size=32, **lazy(0.1, 1e-2),
     ),
     replace(
         PROGAN, name="progan-ffhq1024", paper="StyleGAN table 1", data="ffhq1024", size=1024, steps=750_000,

@@ -1,8 +1,11 @@
-"""What a training step of the residual networks spends its time on, and how far it is from the least it could take.
+"""What a training step of the large networks spends its time on, and how far it is from the least it could take.
 
-    python tests/bench/bench_step.py                        SNGAN-32 and BigGAN-32 at full width, some 10 minutes
+    python tests/bench/bench_step.py                        SNGAN-32, BigGAN-32 and StyleGAN2-32, some 20 minutes
     python tests/bench/bench_step.py sngan --leak 0.5       one of them, with LeakyEMA
     python tests/bench/bench_step.py --batch-size 8         quicker
+    python tests/bench/bench_step.py stylegan2 --width 64   narrower
+
+StyleGAN2 is that for CIFAR-10, without its lazy terms, which most steps do not have.
 
 The floor of a step is its floating-point operations in matrix products and convolutions (counted by
 `torch.utils.flop_counter`) over the rate of one large matrix product, which is measured between the steps of the
@@ -35,6 +38,7 @@ SHAPE = (3, 32, 32)
 NETWORKS: dict[str, tuple[Callable[..., Any], int]] = {
     "sngan": (lambda width: gk.models.sngan(SHAPE, width=width), 5),
     "biggan": (lambda width: gk.models.biggan_cifar(SHAPE, 10, width=width or 64), 4),
+    "stylegan2": (lambda width: gk.models.stylegan2_cifar(SHAPE, width=width or 512), 1),
 }
 """Name -> (width -> (G, D), discriminator steps per generator step)."""
 KINDS = {
@@ -149,7 +153,7 @@ def show(name: str, result: dict[str, Any]) -> None:
 def main() -> None:
     parser = common.parser(__doc__)
     parser.add_argument(
-        "networks", nargs="*", metavar="NETWORK", help=f"{' or '.join(NETWORKS)} (default: both)"
+        "networks", nargs="*", metavar="NETWORK", help=f"{' or '.join(NETWORKS)} (default: all)"
     )
     parser.add_argument("--width", type=int, help="filters (default: the papers')")
     parser.add_argument("--batch-size", type=int, default=64, help="samples of each kind (default: 64)")
