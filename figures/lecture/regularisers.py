@@ -48,6 +48,8 @@ CELLS = ((BASELINE, "rpgan"), *((regulariser, cost) for cost in COSTS for regula
 
 MEASURE = "FD[digits classifier]"
 SAMPLES = 500
+DIVERGED = 1e6
+"""Stands for the distance of a run that diverged, where runs are compared in pairs: farther than any."""
 STEPS = 600
 BEST = 0.05
 """Share of the settings whose distribution is looked at."""
@@ -127,7 +129,7 @@ def compute(
     n_settings: int = 60,
     n_seeds: int = 2,
     steps: int = STEPS,
-    minutes: float = 7.0,
+    minutes: float = 9.5,
     folder: str = "runs/regularisers",
 ) -> dict[str, Any]:
     """All cells.
@@ -140,8 +142,8 @@ def compute(
         folder: where cells are kept.
 
     Returns:
-        "settings"; "start" `[seeds]`; "distance", cell "regulariser cost" -> `[settings, seeds]`; "summary"; "seconds",
-        CPU time of each cell.
+        "settings"; "start" `[seeds]`; "distance", cell "regulariser cost" -> `[settings, seeds]`; "runs", the same in
+        one row, with `DIVERGED` for a run that did; "summary"; "seconds", CPU time of each cell.
     """
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -165,6 +167,7 @@ def compute(
         "steps": steps,
         "samples": SAMPLES,
         "distance": {name: one["distance"] for name, one in kept.items()},
+        "runs": {name: _in_order(one["distance"]) for name, one in kept.items()},
         "seconds": {name: one["seconds"] for name, one in kept.items()},
     }
     total = sum(result["seconds"].values())
@@ -172,6 +175,10 @@ def compute(
         "summary": summarise(result),
         "provenance": stamp(total, seeds, ("torch", "numpy", "scipy")),
     }
+
+
+def _in_order(distance: Sequence[Sequence[float | None]]) -> list[float]:
+    return [DIVERGED if one is None else one for row in distance for one in row]
 
 
 # --- What it says -------------------------------------------------------------------------------------------------
@@ -214,9 +221,9 @@ def summarise(result: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         "cells": for each the median of the best 5 %, that of the same settings "again" with the other seed, the share
-        that "fails", and that of "good" runs, whose distance is at most twice the best cell's median; "pairs": runs of
-        equal setting and seed in which one cell is below another, with p; "tau": rank correlations of the cells between
-        seeds and between halves of the settings.
+        that "fails", and that of "good" runs, whose distance is at most twice the best cell's median; "unstable", the
+        number of cells in which any run fails; "pairs": runs of equal setting and seed in which one cell is below
+        another, with p; "tau": rank correlations of the cells between seeds and between halves of the settings.
     """
     tables, begin = distances(result), np.array(result["start"])
     scores = ranking(tables)
@@ -231,7 +238,8 @@ def summarise(result: Mapping[str, Any]) -> dict[str, Any]:
             "fails": rounded((values >= begin).mean(), 4),
             "good": rounded((values <= 2 * scores.min()).mean(), 4),
         }
-    return {"cells": cells, "pairs": _pairs(tables), "tau": _stability(tables)}
+    unstable = sum(one["fails"] > 0 for one in cells.values())
+    return {"cells": cells, "unstable": unstable, "pairs": _pairs(tables), "tau": _stability(tables)}
 
 
 def _pairs(tables: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
