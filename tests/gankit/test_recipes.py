@@ -15,8 +15,8 @@ from gankit.game.penalties import R1, ClipWeights, Dragan, Orthogonal, WganGP
 from gankit.game.play import Every, d_gradient, g_gradient
 from gankit.models.blocks import SelfAttention
 from gankit.models.ensemble import StackedLinear
-from gankit.models.r3gan import ResidualBlock
 from gankit.models.growing import Growing
+from gankit.models.r3gan import ResidualBlock
 from gankit.recipes import MODELS, Networks, Recipe, conditional, from_dict, open_run, recipes, records
 from gankit.recipes.records import differences
 
