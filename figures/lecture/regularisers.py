@@ -29,7 +29,7 @@ from figures.provenance import command_line, rounded, save, stamp
 from gankit import classifiers
 from gankit.metrics.evaluation import evaluate_classes
 from gankit.models.sampling import sample
-from gankit.plotting import COLORS, use_style
+from gankit.plotting import color_of, use_style
 from gankit.recipes import Networks, Recipe
 from gankit.training import Trainer
 
@@ -291,7 +291,7 @@ def draw(result: Mapping[str, Any]) -> Figure:
                 continue
             x = i if cost == "rpgan" else i + 0.25 * (j - 1)
             found = best(tables[name])[0]
-            color = COLORS.get(cost, f"C{5 + j}")
+            color = color_of(cost)
             mark = label if i == 0 or cost == "rpgan" else None
             left.plot([x] * len(found), found, ".", color=color, ms=5, label=mark)
             left.plot([x - 0.1, x + 0.1], [np.median(found)] * 2, "-", color=color, lw=1.5)
