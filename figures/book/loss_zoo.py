@@ -183,7 +183,8 @@ def summarise(tuning: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         World -> cost -> "scores" (`held_out`) and their spread, "chosen" (on all seeds) and "seeds_below", in how many
-        seeds the cost is below `REFERENCE`; and under "both" cost -> pairs of all worlds below and above, with p.
+        seeds the cost is below `REFERENCE`; and under "both" cost -> pairs of all worlds below and above, with p; under
+        "ends" their scores.
     """
     found: dict[str, Any] = {world: {} for world in tuning}
     for world, costs in tuning.items():
@@ -204,6 +205,7 @@ def summarise(tuning: Mapping[str, Any]) -> dict[str, Any]:
         cost: {"seeds_below": row["below"], "seeds_above": row["above"], "p": rounded(row["p"])}
         for cost, row in pairs.items()
     }
+    found["ends"] = {cost: rounded(values) for cost, values in ends.items()}
     return found
 
 
