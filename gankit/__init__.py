@@ -20,7 +20,7 @@ from gankit.version import __version__
 if TYPE_CHECKING:
     from gankit import classifiers, data, metrics, models, plotting, processes, study
     from gankit import classifiers as classifier
-    from gankit.game import leak, penalties
+    from gankit.game import augment, consistency, leak, penalties
     from gankit.game.leak import Leak
     from gankit.game.losses import Loss, losses
     from gankit.models import sampling
@@ -45,9 +45,11 @@ __all__ = [
     "Streams",
     "Trainer",
     "__version__",
+    "augment",
     "checkpoints",
     "classifier",
     "classifiers",
+    "consistency",
     "data",
     "leak",
     "load",
@@ -64,7 +66,9 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
+    "augment": "game.augment",
     "classifier": "classifiers",
+    "consistency": "game.consistency",
     "leak": "game.leak",
     "penalties": "game.penalties",
     "sampling": "models.sampling",

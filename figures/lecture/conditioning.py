@@ -20,8 +20,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 from torch import Tensor
 
 import gankit as gk
@@ -55,7 +56,7 @@ COLORS = {
 """One colour per way, in the chapter and here."""
 WORLDS = {
     "digits": ("projection-digits", {}, tuple(WAYS), 3_000, 10),
-    "mnist": ("projection-mnist", {"width": 8, "batch_size": 32}, FOUR, 1_500, 6),
+    "mnist": ("projection-mnist", {"width": 8, "batch_size": 32}, FOUR, 1_200, 6),
 }
 """Name -> recipe, changes, ways, generator steps, seeds."""
 PER_CLASS = 180
@@ -176,7 +177,7 @@ def compute(world: str = "digits", n_seeds: int = 0, steps: int = 0, kept: str =
     Args:
         world: "digits", or "mnist" (Conv-4 with 8 filters, batches of 32; needs the MNIST files in GANKIT_DATA).
         n_seeds: seeds 0..n_seeds-1; 0 takes the world's own, 10 and 6.
-        steps: generator steps; 0 takes the world's own, 3,000 and 1,500.
+        steps: generator steps; 0 takes the world's own, 3,000 and 1,200.
         kept: a folder where each way's numbers are kept when it is done, and found when the command starts again.
 
     Returns:
@@ -258,10 +259,20 @@ def draw(result: dict[str, Any]) -> Figure:
         )  # fmt: skip
     axes[0].set(xlabel="generator steps", ylabel="intra-class FD (classifier's features)", yscale="log")
     axes[1].set(ylabel="intra-class FD at the end", yscale="log")
+    plain_ticks(axes[0].yaxis, axes[1].yaxis)
     axes[1].set_xticks(range(len(result["ways"])), list(result["ways"]), rotation=40, ha="right", fontsize=8)
     axes[2].set(xlabel="class accuracy of the samples", ylabel="recall inside classes")
-    axes[2].legend(fontsize=7, loc="lower left")
+    axes[2].xaxis.set_major_locator(MaxNLocator(4))
+    figure.legend(*axes[2].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8)
     return figure
+
+
+def plain_ticks(*scales: Axis) -> None:
+    """1, 2, 5, 10, 20, ... on logarithmic scales that span little more than a decade."""
+    for scale in scales:
+        scale.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        scale.set_major_formatter(ScalarFormatter())
+        scale.set_minor_formatter(NullFormatter())
 
 
 def draw_classes(result: dict[str, Any], ways: Sequence[str] = ("concat", "AC-GAN")) -> Figure:
@@ -276,6 +287,7 @@ def draw_classes(result: dict[str, Any], ways: Sequence[str] = ("concat", "AC-GA
         ax.plot(ends, ends, color="black", lw=0.8)
         better = float((y < x).mean())
         ax.set(xlabel=f"FD of a class, {name}", xscale="log", yscale="log", xlim=ends, ylim=ends)
+        plain_ticks(ax.xaxis, ax.yaxis)
         ax.set_title(f"below the line: {100 * better:.0f} % of the classes", fontsize=9)
     np.atleast_1d(axes)[0].set_ylabel("FD of the same class, projection")
     return figure
@@ -311,15 +323,6 @@ def table(result: Mapping[str, Any]) -> str:
 def stored(world: str) -> dict[str, Any]:
     """The committed result of a world."""
     return load("lecture/conditioning" if world == "digits" else f"lecture/conditioning_{world}")
-
-
-def draw_ends(ax: Axes, result: Mapping[str, Any], key: str, ways: Sequence[str]) -> None:
-    """One number at the end of training, a point for each seed and a line at the median, of some ways."""
-    for i, name in enumerate(ways):
-        values = np.array(result["ways"][name]["end"][key])
-        ax.scatter(np.full(len(values), i), values, color=COLORS[name], s=18, lw=0)
-        ax.hlines(np.median(values), i - 0.3, i + 0.3, color=COLORS[name], lw=2)
-    ax.set_xticks(range(len(ways)), list(ways), rotation=40, ha="right", fontsize=8)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from gankit.version import __version__
 COMMANDS = {
     "train": ("train", "train a recipe"),
     "sample": ("sample", "write samples: a grid, an array or a PNG each"),
+    "invert": ("invert", "find the latents of given pictures"),
     "export": ("export", "write the generator for other programs"),
     "evaluate": ("evaluate", "measure a run"),
     "plot": ("plot", "draw the learning curves of runs"),

@@ -155,6 +155,10 @@ def train(arguments: argparse.Namespace) -> None:
             source = opening.find_checkpoint(arguments.source)
             run.start_from(source)
             say(f"{out}: beginning with the networks of {source}")
+        elif recipe.freeze_d:
+            raise ValueError(
+                f"--freeze-d {recipe.freeze_d} keeps weights that were trained before: give the run as --from"
+            )
         left = recipe.steps - run.steps
         if left <= 0:
             say(f"{out}: the run is already at step {run.steps:,}; give a larger --steps to go on")

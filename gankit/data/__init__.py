@@ -1,7 +1,7 @@
 """What is imitated: data sets by name, folders and archives of pictures, and packs."""
 
 from gankit.data.archives import DataError, SkippedPictures
-from gankit.data.dataset import Dataset, MappedDataset, frequencies
+from gankit.data.dataset import Dataset, MappedDataset, Split, frequencies
 from gankit.data.named import (
     NAMES,
     SHAPES,
@@ -20,6 +20,7 @@ __all__ = [
     "Dataset",
     "MappedDataset",
     "SkippedPictures",
+    "Split",
     "cache_root",
     "data_root",
     "find",

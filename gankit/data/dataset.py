@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -200,11 +201,43 @@ class Dataset:
             raise DataError(f"indices do not fit a dataset of {len(self)} samples ({error})") from error
         return replace(self, images=images, labels=labels, weights=weights)
 
+    def split(self, n: int, seed: int = 0, *, validation: int = 0) -> Split:
+        """Three sets of samples, each of which no other has: n to train on, some to look at meanwhile, the rest.
+
+        Of one seed and size of the validation set, smaller training sets are parts of larger ones, and the validation
+        set is the same.
+
+        Args:
+            n: samples to train on, at least 1.
+            seed: of the choice.
+            validation: samples held out while training, at least 0.
+
+        Raises:
+            DataError: a number is out of range, or there are not so many samples.
+        """
+        if n < 1 or validation < 0 or n + validation > len(self):
+            raise DataError(
+                f"n must be at least 1, validation at least 0 and both together at most the {len(self)} samples of "
+                f"{self.name!r}, got {n} and {validation}"
+            )
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        parts = order.split([validation, n, len(self) - n - validation])
+        held_out, train, test = (self.subset(part) if len(part) else None for part in parts)
+        return Split(train, held_out, test)
+
     def class_frequencies(self) -> Tensor:
         """Share of each class among drawn samples: float64 ``[n_classes]`` that sums to one."""
         weights = torch.ones(len(self), dtype=torch.float64) if self.weights is None else self.weights.cpu()
         counts = torch.bincount(self.labels.cpu(), weights / weights.max(), minlength=self.n_classes)
         return (counts / counts.sum()).to(self.device)
+
+
+class Split(NamedTuple):
+    """What `Dataset.split` gives; None where a part is empty."""
+
+    train: Dataset
+    validation: Dataset | None
+    test: Dataset | None
 
 
 @dataclass(frozen=True, eq=False, repr=False)

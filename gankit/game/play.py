@@ -59,7 +59,7 @@ class Rule(Protocol):
 
     def update(self, states: States, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The rule's numbers after a generator step. `seen` has the costs, mean logits and observations of that step
-        and of the last step of D before it."""
+        and of the last step of D before it, and as `step_images` the number of real images of a whole step."""
         ...
 
 
@@ -71,6 +71,8 @@ class Game:
         loss: the cost of both players.
         leak: what replaces part of the real samples that D learns from, or None.
         augment: how D sees every sample, real or generated, in its own steps and in G's; None for as they are.
+        data_augment: what happens to real samples alone, before all else; None for nothing. What it makes is the data
+            that G learns.
         d_terms, g_terms: added to the cost of D and of G.
         rules: states that terms and the augmentation may read.
         projections: applied to D after each of its steps.
@@ -83,6 +85,7 @@ class Game:
     loss: Loss
     leak: Leak | None = None
     augment: Augment | None = None
+    data_augment: Augment | None = None
     d_terms: tuple[Term, ...] = ()
     g_terms: tuple[Term, ...] = ()
     rules: tuple[Rule, ...] = ()
@@ -160,6 +163,8 @@ class Play:
     @cached_property
     def _minibatch(self) -> tuple[Tensor, Tensor]:
         x, labels = draw_data(self.data, self.G, self.streams, self.n)
+        if self.game.data_augment is not None:
+            x = self.game.data_augment(x, self.streams, self.states)
         x = as_grown(self.G, x)
         if self.game.leak is None or self.learner is not self.D:
             return x, labels

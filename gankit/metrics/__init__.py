@@ -51,6 +51,7 @@ from gankit.metrics.modes import (
 )
 from gankit.metrics.monitoring import watch
 from gankit.metrics.neighbours import density_coverage, prdc, precision_recall
+from gankit.metrics.overfitting import memorisation, watch_discriminator
 from gankit.metrics.path_length import (
     ConsecutiveDistance,
     consecutive_distance,
@@ -91,6 +92,7 @@ __all__ = [
     "kernel_distance_error",
     "load_lpips",
     "measures",
+    "memorisation",
     "mixed_table",
     "modes",
     "modes_covered",
@@ -107,4 +109,5 @@ __all__ = [
     "table",
     "uncertainty",
     "watch",
+    "watch_discriminator",
 ]

@@ -20,8 +20,10 @@ from gankit import data as datasets
 from gankit import models
 from gankit.data.dataset import Dataset
 from gankit.device import PRECISIONS
+from gankit.game.augment import ADA, AdaptP, Chain, DiffAugment, Flips
 from gankit.game.balance import BeganBalance
 from gankit.game.classes import LearnClasses, ShowClasses
+from gankit.game.consistency import BCR, CR, ZCR, Diversity
 from gankit.game.leak import Leak
 from gankit.game.losses import losses
 from gankit.game.path_length import MeanPathLength, PathLength
@@ -145,15 +147,14 @@ class Networks:
         return Condition(n_classes, self.g_condition, self.d_condition, **y_dim)
 
     @property
-    def given(self) -> dict[str, Any]:
-        """The sizes and the normalisation that are given."""
+    def sizes(self) -> dict[str, int]:
+        """The sizes that are given."""
         names = (
             "z_dim",
             "depth",
             "width",
             "y_dim",
             "d_depth",
-            "normalisation",
             "w_dim",
             "mapping",
             "max_width",
@@ -162,6 +163,11 @@ class Networks:
         )
         given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The sizes and the normalisation that are given."""
+        return self.sizes | ({} if self.normalisation is None else {"normalisation": self.normalisation})
 
     def __call__(self, shape: tuple[int, ...], seed: int, n_classes: int = 0) -> tuple[nn.Module, nn.Module]:
         """(G, D) for samples of this shape, with initial weights drawn from `seed`.
@@ -199,6 +205,7 @@ class Recipe:
         paper: the paper and its table or figure, in short; empty for settings of our own.
         data: dataset, a name of gankit.data, or a folder or .zip of class folders.
         size: side in pixels to which pictures of a folder are resized.
+        subset: train on so many samples only, the same ones whatever the seed (`Dataset.split`).
         networks: what plays.
         loss: cost, a name of gankit.losses.
         steps: generator steps.
@@ -214,6 +221,8 @@ class Recipe:
         g_terms: added to the generator's cost.
         projections: what happens to the discriminator's weights after a step.
         augment: what happens to images before the discriminator sees them.
+        data_augment: what happens to real images alone; mirror images, say.
+        freeze_d: blocks of the discriminator next to the image that are not trained.
         rules: states that a step updates.
         share_fakes: G learns from the samples that D saw in its last step, which saves a pass of G.
 
@@ -226,6 +235,7 @@ class Recipe:
     paper: str = ""
     data: str = "digits"
     size: int | None = None
+    subset: int | None = None
     networks: Networks = Networks()
     loss: str = "ns"
     steps: int = 2_000
@@ -241,6 +251,8 @@ class Recipe:
     g_terms: tuple[Term, ...] = ()
     projections: tuple[Projection, ...] = ()
     augment: Augment | None = None
+    data_augment: Augment | None = None
+    freeze_d: int = 0
     rules: tuple[Rule, ...] = ()
     share_fakes: bool = False
 
@@ -248,8 +260,10 @@ class Recipe:
         losses[self.loss]
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
-        for name in ("size", "steps", "batch_size", "n_dis", "accumulate"):
+        for name in ("size", "subset", "steps", "batch_size", "n_dis", "accumulate"):
             _check_count(name, getattr(self, name))
+        if self.freeze_d < 0:
+            raise ValueError(f"freeze_d must be at least 0, got {self.freeze_d}")
         for name in ("d_terms", "g_terms", "projections", "rules"):
             if not isinstance(value := getattr(self, name), tuple):
                 raise ValueError(f"{name} must be a tuple of records, got {value!r}")
@@ -293,6 +307,8 @@ class Recipe:
         """
         if data is None:
             data = datasets.load(self.data, root=root, size=self.size, download=download)
+        if self.subset is not None:
+            data = data.split(self.subset).train
         networks = partial(self.networks, data.shape, n_classes=data.n_classes)
         G, D = networks(seeds[0]) if len(seeds) == 1 else pair(networks, seeds)
         return self.trainer(G, D, data, seeds, device=device)
@@ -301,7 +317,7 @@ class Recipe:
         self, G: nn.Module, D: nn.Module, data: Dataset, seeds: Sequence[int] = (0,), *, device: str = "auto"
     ) -> Trainer:
         """The run on given networks and data; the other arguments are those of `build`."""
-        around = ("name", "about", "paper", "data", "size", "networks", "steps")
+        around = ("name", "about", "paper", "data", "size", "subset", "networks", "steps")
         played = {f.name: getattr(self, f.name) for f in dataclasses.fields(Recipe) if f.name not in around}
         return Trainer(G, D, data, **played, seed=seeds[0], device=device, recipe=self.stored(seeds))
 
@@ -317,10 +333,12 @@ BUILT_IN = {
     "schedule": (LinearDecay, CosineDecay),
     "ema": (EMA,),
     "leak": (Leak,),
-    "d_terms": (R1, R2, WganGP, Dragan, L2, Drift, LearnClasses),
-    "g_terms": (Orthogonal, PathLength, ShowClasses),
+    "d_terms": (R1, R2, WganGP, Dragan, L2, Drift, LearnClasses, CR, BCR, ZCR),
+    "g_terms": (Orthogonal, PathLength, ShowClasses, Diversity),
     "projections": (ClipWeights,),
-    "rules": (BeganBalance, MeanPathLength),
+    "augment": (DiffAugment, ADA, Chain),
+    "data_augment": (Flips,),
+    "rules": (BeganBalance, MeanPathLength, AdaptP),
 }
 """Field of a recipe, or of a record in it -> the kinds of records that it may hold; `records.register` adds others."""
 for kind in (Recipe, Every):
@@ -359,6 +377,7 @@ ALIASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "wgan_gp": ("strength of the WGAN-GP penalty, 0 for none", ("d_terms.wgan_gp.weight",)),
     "dragan": ("strength of the DRAGAN penalty, 0 for none", ("d_terms.dragan.weight",)),
     "orthogonal": ("strength of the orthogonal penalty on G's weights, 0 for none", ("g_terms.orthogonal.weight",)),
+    "flips": ("share of real images that are mirrored, 0 for none", ("data_augment.p",)),
     "clip": ("D's weights are clipped to [-clip, clip] (WGAN), 0 for none", ("projections.clip_weights.limit",)),
 }  # fmt: skip
 """Short name -> what it means, where its field does not say it better, and the fields that it stands for."""

@@ -6,7 +6,16 @@ estimate of what each costs (`gankit.recipes.operations`).
 
 from __future__ import annotations
 
-from gankit.recipes import conditional, incremental, leakyema, lipschitz, loss_zoo, sample_weighting, style
+from gankit.recipes import (
+    augmentation,
+    conditional,
+    incremental,
+    leakyema,
+    lipschitz,
+    loss_zoo,
+    sample_weighting,
+    style,
+)
 from gankit.recipes.recipe import Recipe
 from gankit.recipes.records import near
 
@@ -30,7 +39,16 @@ class UnknownRecipe(KeyError, ValueError):
 recipes = RecipeTable(
     {
         recipe.name: recipe
-        for paper in (sample_weighting, loss_zoo, leakyema, incremental, conditional, style, lipschitz)
+        for paper in (
+            sample_weighting,
+            loss_zoo,
+            leakyema,
+            incremental,
+            conditional,
+            style,
+            lipschitz,
+            augmentation,
+        )
         for recipe in paper.RECIPES
     }
 )

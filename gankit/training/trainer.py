@@ -49,6 +49,7 @@ from gankit.models.ensemble import Ensemble, lead_shape
 from gankit.streams import Streams
 from gankit.training import checkpoints
 from gankit.training.average import EMA, Teacher
+from gankit.training.freezing import freeze
 from gankit.training.gradients import averaged, unit_gradient
 from gankit.training.optimisers import Adam, Optimizer, descend, load_optimizer, set_rates
 from gankit.training.recording import Diverged, Recorder, Schedule
@@ -78,12 +79,15 @@ class Trainer:
         ema: decay of the averaged generator (`run.teacher`).
         leak: replace real samples by the teacher's (LeakyEMA), or None.
         d_terms, g_terms: added to the cost of D and of G (`gankit.game.penalties`).
-        augment: how D sees every sample, in its own steps and in G's, or None (`gankit.game.play`).
+        augment: how D sees every sample, in its own steps and in G's, or None (`gankit.game.augment`).
+        data_augment: what happens to real samples alone, or None: a part of the data, which G learns.
         rules: states that a step updates and terms may read.
         projections: applied to D after each of its steps (`ClipWeights`).
         share_fakes: let G learn from the samples that D saw in its last step, in place of new ones. That saves a pass
             of G, 3 to 10 % of a step's operations with the networks of the papers, and in twenty paired seeds on the
             digits made no difference that shows (`figures.book.shared_fakes`).
+        freeze_d: blocks of D, those nearest the image, that keep the weights they begin with
+            (`gankit.training.freezing`).
         device: "auto" takes a GPU where there is one.
         recipe: a JSON-able dict stored in checkpoints, so that a run can be rebuilt from its folder.
 
@@ -121,9 +125,11 @@ class Trainer:
         d_terms: Sequence[Term] = (),
         g_terms: Sequence[Term] = (),
         augment: Augment | None = None,
+        data_augment: Augment | None = None,
         rules: Sequence[Rule] = (),
         projections: Sequence[Projection] = (),
         share_fakes: bool = False,
+        freeze_d: int = 0,
         device: str | torch.device = "auto",
         recipe: dict[str, Any] | None = None,
     ) -> None:
@@ -138,6 +144,7 @@ class Trainer:
             _as_loss(loss, self.lead),
             leak,
             augment,
+            data_augment,
             tuple(d_terms),
             tuple(g_terms),
             tuple(rules),
@@ -153,6 +160,7 @@ class Trainer:
         autocast(self.device, precision)  # refuses an unknown one here, not in the first step
         self.recipe = recipe
         _check_fit(self)
+        freeze(D, freeze_d)
         self.g_params = [p for p in G.parameters() if p.requires_grad]
         self.d_params = [p for p in D.parameters() if p.requires_grad]
         self.g_opt = g_optimizer.build(self.g_params)
@@ -185,8 +193,9 @@ class Trainer:
         for _ in range(self.n_dis):
             d = self.d_step()
         seen = d | self.g_step()
+        per_step = self.n_dis * self.accumulate * self.batch_size
         for rule in self.game.rules:
-            self.states = {**self.states, **rule.update(self.states, seen)}
+            self.states = {**self.states, **rule.update(self.states, {**seen, "step_images": per_step})}
         self.steps += 1
         return seen | self.states
 

@@ -254,6 +254,13 @@ def test_every_field_of_a_recipe_has_a_flag(trained):
         "g_terms.path_length.decay": 0.5, "g_terms.path_length.part": 0.25, "g_terms.path_length.every": 8,
         "rules.mean_path_length.decay": 0.75, "networks.w_dim": 17, "networks.mapping": 3,
         "networks.max_width": 19, "networks.group": 2, "networks.phase": 21, "networks.conditional": True,
+        "subset": 150, "freeze_d": 1, "data_augment": "flips", "data_augment.p": 0.25, "augment": "ada",
+        "augment.policy": "cutout", "augment.parts": "blit", "augment.steps": "turn", "augment.p": 0.25,
+        "d_terms.cr.weight": 2.5, "d_terms.cr.steps": "cutout", "d_terms.cr.every": 2, "d_terms.bcr.real": 2.5,
+        "d_terms.bcr.fake": 2.5, "d_terms.bcr.steps": "cutout", "d_terms.bcr.every": 2, "d_terms.zcr.weight": 2.5,
+        "d_terms.zcr.sigma": 0.5, "d_terms.zcr.every": 2, "g_terms.diversity.weight": 2.5,
+        "g_terms.diversity.sigma": 0.5, "g_terms.diversity.every": 2, "rules.adapt_p.target": 0.5,
+        "rules.adapt_p.images": 70, "rules.adapt_p.interval": 2, "rules.adapt_p.start": 0.5,
     } | {
         f"{player}_optimizer{field}": value for player in "gd" for field, value in {
             "": "sgd", ".lr": 0.375, ".beta1": 0.25, ".beta2": 0.375, ".eps": 0.5, ".momentum": 0.25, ".decay": 0.125,
@@ -276,6 +283,10 @@ def test_every_field_of_a_recipe_has_a_flag(trained):
         **{f"networks.{name}": {"model": "stylegan", "depth": None, "d_depth": None} for name in (
             "w_dim", "mapping", "max_width", "group", "phase", "conditional"
         )},
+        "augment.policy": {"augment": "diff_augment"}, "augment.parts": {"augment": "ada"},
+        "augment.steps": {"augment": "chain"}, "augment.p": {"augment": "chain"},
+        **{f"d_terms.{t}.{f}": {t: 1.0} for t in ("cr", "bcr", "zcr") for f in ("steps", "every", "fake", "sigma")},
+        "g_terms.diversity.sigma": {"diversity": 1.0}, "g_terms.diversity.every": {"diversity": 1.0},
         **{f"{p}_optimizer.momentum": {f"{p}_optimizer": "sgd"} for p in "gd"},
         **{f"{p}_optimizer.decay": {f"{p}_optimizer": "rmsprop"} for p in "gd"},
         "schedule": {"schedule_end": 50}, "schedule_end": {"schedule": "linear_decay"},

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 import gankit as gk
 from gankit import processes
+from gankit.game.augment import ADA, AdaptP, AdaptPHeldOut, DiffAugment, Flips
 from gankit.game.balance import BeganBalance
-from gankit.game.classes import LearnClasses, ShowClasses
+from gankit.game.consistency import BCR, CR, ZCR, Diversity
 from gankit.game.path_length import MeanPathLength, PathLength
 from gankit.game.penalties import L2, R1, R2, Dragan, Drift, Orthogonal, WganGP
 from gankit.game.play import Every, Play, Term, d_gradient, g_gradient
@@ -99,8 +100,18 @@ GAMES: dict[str, dict[str, Any]] = {
     "lazy": {"d_terms": [Every(R1(1.0), 3)], "g_terms": [Every(Orthogonal(0.01), 2)]},
     # All that moves D's last bias is rounding, which Adam would enlarge to steps of full length.
     "RpGAN": {"loss": "rpgan", "d_terms": [R1(1.0), R2(1.0)], "d_optimizer": gk.SGD(1e-2)},
+    "flips": {"data_augment": Flips(), "d_terms": [R1(1.0)]},
+    "DiffAugment": {"augment": DiffAugment(), "d_terms": [R1(1.0)]},
+    "ADA": {"augment": ADA(), "rules": [AdaptP(images=64, interval=2, start=0.5)], "d_terms": [R1(1.0)]},
+    "ADA, held out": {
+        "augment": ADA("blit,geometric,colour,noise,cutout"),
+        "rules": [
+            AdaptPHeldOut(DIGITS.split(100, validation=50).validation, images=64, interval=2, start=0.5)
+        ],
+    },
+    "CR": {"d_terms": [CR(1.0)]},
+    "ICR": {"d_terms": [BCR(1.0, 1.0), ZCR()], "g_terms": [Diversity()]},
     "BEGAN": {"loss": "began", "rules": [BeganBalance(0.5, 0.2)]},
-    "AC-GAN": {"d_terms": [R1(1.0), LearnClasses(1.0)], "g_terms": [ShowClasses(0.5)]},
     "made up": {
         "loss": CUBIC,
         "d_terms": [SquaredLogits(), Weighted()],

@@ -339,6 +339,13 @@ CHANGES = {
     "rules.mean_path_length.decay": 0.75, "networks.w_dim": 6, "networks.mapping": 3, "networks.max_width": 5,
     "networks.group": 2, "networks.phase": 50, "networks.conditional": True, "networks.normalisation": "layer",
     "d_terms.l2.weight": 2.0, "d_terms.l2.every": 2,
+    "subset": 150, "freeze_d": 1, "data_augment": "flips", "data_augment.p": 0.25, "augment": "ada",
+    "augment.policy": "cutout", "augment.parts": "blit", "augment.steps": "turn", "augment.p": 0.25,
+    "d_terms.cr.weight": 2.0, "d_terms.cr.steps": "cutout", "d_terms.cr.every": 2, "d_terms.bcr.real": 2.0,
+    "d_terms.bcr.fake": 2.0, "d_terms.bcr.steps": "cutout", "d_terms.bcr.every": 2, "d_terms.zcr.weight": 2.0,
+    "d_terms.zcr.sigma": 0.5, "d_terms.zcr.every": 2, "g_terms.diversity.weight": 2.0, "g_terms.diversity.sigma": 0.5,
+    "g_terms.diversity.every": 2, "rules.adapt_p.target": 0.5, "rules.adapt_p.images": 70, "rules.adapt_p.interval": 2,
+    "rules.adapt_p.start": 0.5,
 }  # fmt: skip
 """Every field that reaches a trainer, and another value than the recipe's."""
 NEEDS = {
@@ -353,6 +360,8 @@ NEEDS = {
     **{f"networks.{name}": {"model": "stylegan", "depth": None, "d_depth": None} for name in (
         "w_dim", "mapping", "max_width", "group", "phase", "conditional"
     )},
+    "augment.policy": {"augment": "diff_augment"}, "augment.parts": {"augment": "ada"},
+    "augment.steps": {"augment": "chain"}, "augment.p": {"augment": "chain"},
 }  # fmt: skip
 """What a change goes with."""
 
@@ -396,14 +405,14 @@ def seen(run: gk.Trainer) -> dict[str, str]:
     known = {
         name: repr(getattr(run, name)) for name in ("game", "batch_size", "n_dis", "accumulate", "precision")
     }
-    nets = [[tuple(p.shape) for p in net.parameters()] for net in (run.G, run.D)]
+    nets = [[(tuple(p.shape), p.requires_grad) for p in net.parameters()] for net in (run.G, run.D)]
     average = (run.teacher.alpha, run.teacher.start)
     return known | {
         "optimisers": repr(optimisers),
         "schedules": repr([schedule for _, schedule in run.schedules.values()]),
         "networks": repr(nets),
         "layers": f"{run.D}, {getattr(run.G, 'growth', None)}",
-        "data": run.data.name,
+        "data": (run.data.name, len(run.data)),
         "ema": repr(average),
     }
 
@@ -414,7 +423,7 @@ def test_every_field_reaches_the_trainer(tmp_path, monkeypatch):
     (tmp_path / "cats" / "cat").mkdir(parents=True)
     Image.new("RGB", (8, 8), "red").save(tmp_path / "cats" / "cat" / "0.png")
     monkeypatch.setenv("GANKIT_DATA", str(tmp_path))
-    around = {"name", "about", "paper", "steps", "leak.model", "augment", "augment.by"}
+    around = {"name", "about", "paper", "steps", "leak.model", "augment.by"}
     # A family of networks that figures registered in this process adds a choice between two kinds.
     assert set(CHANGES) | around == {f.name for f in records.fields(Recipe)} - {"networks"}
     full = {
@@ -432,6 +441,12 @@ def test_every_field_reaches_the_trainer(tmp_path, monkeypatch):
         "path_length": 1.0,
         "mean_path_length": 0.5,
         "clip": 1.0,
+        "cr": 1.0,
+        "bcr": 1.0,
+        "zcr": 1.0,
+        "diversity": 1.0,
+        "flips": 0.5,
+        "adapt_p": 0.6,
         "rules.began_balance.gamma": 0.5,
     }
     for name, value in CHANGES.items():
@@ -611,7 +626,7 @@ def test_a_recipe_is_a_value():
         ({"d_terms": (WganGP(3.0),)}, "d_terms", (WganGP(3.0),)),
         ({"orthogonal": 0.5}, "g_terms", (Orthogonal(0.5),)),
         ({"clip": 0.5}, "projections", (ClipWeights(0.5),)),
-        ({"augment.by": 0.5}, "augment", Shifted(0.5)),
+        ({"augment": "shifted", "augment.by": 0.5}, "augment", Shifted(0.5)),
         ({"augment": "shifted"}, "augment", Shifted(0.1)),
         ({"rules": (Counted(),)}, "rules", (Counted(),)),
         ({"r1": 2.0, "d_terms.r1.every": 16}, "d_terms", (Every(R1(2.0), 16),)),

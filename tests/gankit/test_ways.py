@@ -1,4 +1,4 @@
-"""`gankit sample --walk`, `--mix` and `--psi`."""
+"""`gankit sample --walk`, `--mix` and `--psi`, and `gankit invert`."""
 
 from pathlib import Path
 
@@ -138,3 +138,57 @@ def test_points_have_no_walk(tmp_path, capsys):
     assert checkpoints.latest(folder) is not None
     assert sample(folder, "--walk", 3) == 2
     assert "--walk draws pictures, and this run makes points" in capsys.readouterr().err
+
+
+# --- Projection into W -------------------------------------------------------------------------------------------
+
+
+def draw(path: Path, mode: str = "L", side: int = 11) -> Path:
+    """A picture of noise."""
+    pixels = np.random.default_rng(0).integers(
+        0, 256, (side, side) if mode == "L" else (side, side, 3), np.uint8
+    )
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def invert(*words: object) -> int:
+    return commands.main(["invert", *map(str, words), "--quiet"])
+
+
+def test_pictures_are_looked_for_in_pixels_or_features(style, tmp_path, capsys):
+    grey, coloured = draw(tmp_path / "a.png"), draw(tmp_path / "b.png", "RGB")
+    target = tmp_path / "found.npz"
+    assert invert(style, grey, coloured, "--steps", 30, "--features", "pixels", "--to", target) == 0
+    said = capsys.readouterr().out
+    assert f"{target}: 2 pictures in the features of pixels" in said
+    with np.load(target) as found:
+        assert {k: v.shape for k, v in found.items()} == {
+            "w": (2, 32), "distances": (31, 2), "targets": (2, 8, 8, 1), "images": (2, 8, 8, 1)
+        }  # fmt: skip
+        assert (found["distances"][-1] < found["distances"][0]).all()
+        first, last = found["distances"][[0, -1], 0]
+    assert f"{grey}: squared distance {first:.4g} of the mean picture, {last:.4g} after 30 steps" in said
+    assert invert(style, grey, "--steps", 3, "--each") == 0  # in the features of the digits' classifier
+    assert "in the features of digits classifier" in capsys.readouterr().out
+    assert Image.open(style / "inverted.png").size[0] > 10
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("{style} {folder}/none.png", "there is no picture"),
+        ("{style} {folder}/a.png --to a.gif", "--to must name a .png or .npz file, got a.gif"),
+        ("{style} {folder}/a.png --truncation 1", "here they are looked for: leave it out"),
+        ("{style} {folder}/a.png --labels 3", "this one learned no classes"),
+        ("{style} {folder}/a.png --lr 0", "lr must be above 0"),
+        ("{style} {folder}/broken.png", "cannot decode broken.png"),
+        ("{digits} {folder}/a.png", "as stylegan and stylegan2 have, got Generator"),
+    ],
+)
+def test_what_cannot_be_looked_for_is_refused(style, digits, tmp_path, capsys, words, message):
+    draw(tmp_path / "a.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    filled = words.format(style=style, digits=digits, folder=tmp_path)
+    assert invert(*filled.split(), "--features", "pixels") == 2
+    assert message in capsys.readouterr().err
