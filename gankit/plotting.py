@@ -24,6 +24,8 @@ COLORS: Mapping[str, str] = MappingProxyType(
         "hinge": "#CC79A7",
         "ls": "#7F6A3F",
         "wgan": "#4D4D4D",
+        "rpgan": "#9944FF",
+        "began": "#440055",
     }
 )
 """One colour per cost, the same in every figure. The first seven are of the palette of Okabe and Ito (2008), and the

@@ -3,12 +3,15 @@
 Every cost plays with the same generator, the same initial weights, z and data, seed by seed, and a discriminator of the
 same width (BEGAN's is an autoencoder). What belongs to a cost (its penalty's strength, clipping, its optimiser) is that
 of its paper and is not tuned. What is tuned is the same for all: the learning rate and the discriminator's steps per
-step of the generator, `GRID`, six settings of equal length counted in updates of either network, each tried with the
-seeds `TUNING`. The best median goes on to fresh seeds, on which costs are compared pair by pair. On the ring the score
-is W1 between 500 samples and 500 points of the data, exactly; on digits the Frechet distance in the book's classifier's
-features. Rows are kept in a folder as they are done, so that an interrupted run goes on.
+step of the generator, `GRID`, six settings of equal length counted in updates of either network, all with the same five
+seeds. On the ring the score is W1 between 500 samples and 500 points of the data, exactly; on digits the Frechet
+distance in the book's classifier's features.
 
-The comparison of chapter 3. It takes about forty minutes on one core.
+A cost's score on a seed is that of the setting which is best on the *other* four seeds, so that no seed chooses what it
+judges. Costs are compared pair by pair, over the ten pairs of both worlds. Rows are kept in a folder as they are done,
+so that an interrupted run goes on.
+
+The comparison of chapter 3. It takes about twenty minutes on one core.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from gankit import study
 from gankit.data import Dataset
 from gankit.files import write_json
 from gankit.models.sampling import sample
-from gankit.plotting import band, color_of, dots, use_style
+from gankit.plotting import color_of, dots, use_style
 from gankit.recipes import Recipe, recipes
 from gankit.recipes.operations import of_recipe
 from gankit.training import Diverged, Trainer
@@ -72,7 +75,6 @@ BUDGET = 8_000
 TUNING = tuple(range(100, 105))
 SAMPLES = 500
 REFERENCE = "NS"
-EVALUATIONS = 8
 
 
 def recipe(world: str) -> Recipe:
@@ -149,103 +151,98 @@ def _scores(world: str, result: Mapping[str, Any]) -> dict[str, list[float]]:
     return {name: rounded(curves[SCORE[world]][-1]) for name, curves in result["curves"].items()}
 
 
-def best(rows: Mapping[str, Mapping[str, Sequence[float] | None]]) -> dict[str, float]:
-    """The setting of the lowest median: "lr" and "n_dis".
+def best(
+    rows: Mapping[str, Mapping[str, Sequence[float] | None]], without: int | None = None
+) -> tuple[str, str]:
+    """The setting of the lowest median: number of D's steps and learning rate, as texts.
 
     Args:
-        rows: number of D's steps, as a text -> learning rate, as a text -> scores.
+        rows: number of D's steps -> learning rate -> scores `[S]`, None where a cost became infinite.
+        without: index of a seed that does not count.
     """
     medians = {
-        (float(lr), int(n)): np.inf if scores is None else float(np.median(scores))
+        (n, lr): np.median(np.delete(scores, [] if without is None else without))
         for n, row in rows.items()
         for lr, scores in row.items()
+        if scores is not None
     }
-    lr, n_dis = min(medians, key=medians.__getitem__)
-    return {"lr": lr, "n_dis": n_dis}
+    return min(medians, key=medians.__getitem__)
 
 
-def race(
-    world: str,
-    chosen: Mapping[str, Mapping[str, float]],
-    seeds: Sequence[int],
-    evaluations: int = EVALUATIONS,
-) -> dict[str, Any]:
-    """All costs, each with its chosen setting: cost -> "updates" `[T]` and curves `[T][S]`."""
-    found: dict[str, Any] = {}
-    for n_dis in N_DIS:
-        variants = {
-            cost: changes(cost, setting["lr"], n_dis)
-            for cost, setting in chosen.items()
-            if setting["n_dis"] == n_dis
-        }
-        if not variants:
-            continue
-        result = train(world, variants, seeds, evaluations)
-        for cost, curves in result["curves"].items():
-            kept = {name: rounded(np.array(curves[name], float), 4) for name in study.scalars(result)}
-            found[cost] = {"updates": [step * (1 + n_dis) for step in result["steps"]], **kept}
-            if "began_k" in curves:
-                found[cost]["k"] = rounded(np.array(curves["began_k"], float)[::4], 3)
-    return {cost: found[cost] for cost in chosen}
+def held_out(rows: Mapping[str, Mapping[str, Sequence[float] | None]]) -> np.ndarray:
+    """Each seed's score with the setting that is best on the others, `[S]`; infinite if it failed there."""
+    scores = []
+    for i in range(len(TUNING)):
+        n, lr = best(rows, without=i)
+        scores.append(rows[n][lr][i])
+    return np.array(scores)
 
 
-def summarise(world: str, curves: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Cost -> median and range of the score at the end, of what else was measured, and pairs against `REFERENCE`."""
-    reference = np.array(curves[REFERENCE][SCORE[world]], float)[-1]
-    table: dict[str, dict[str, Any]] = {}
-    for cost, one in curves.items():
-        ends = np.array(one[SCORE[world]], float)[-1]
-        row = {key: rounded(value) for key, value in study.spread(ends).items()}
-        for other in ("covered", "divergence", "outside"):
-            if other in one:
-                row[other] = rounded(np.median(np.array(one[other], float)[-1]))
-        if cost != REFERENCE:
-            row |= {key: rounded(value) for key, value in study.compare(ends, reference).items()}
-        table[cost] = row
-    return table
+def summarise(tuning: Mapping[str, Any]) -> dict[str, Any]:
+    """What the text quotes, of world -> cost -> rows.
+
+    Returns:
+        World -> cost -> "scores" (`held_out`) and their spread, "chosen" (on all seeds) and "seeds_below", in how many
+        seeds the cost is below `REFERENCE`; and under "both" cost -> pairs of all worlds below and above, with p; under
+        "ends" their scores.
+    """
+    found: dict[str, Any] = {world: {} for world in tuning}
+    for world, costs in tuning.items():
+        reference = held_out(costs[REFERENCE])
+        for cost, rows in costs.items():
+            scores = held_out(rows)
+            n, lr = best(rows)
+            found[world][cost] = {
+                "scores": rounded(scores),
+                **{key: rounded(value) for key, value in study.spread(scores).items()},
+                "chosen": {"lr": float(lr), "n_dis": int(n)},
+                "seeds_below": int((scores < reference).sum()),
+            }
+    ends = {cost: np.concatenate([held_out(tuning[w][cost]) for w in tuning]) for cost in ZOO}
+    pairs = {cost: study.compare(ends[cost], ends[REFERENCE]) for cost in ZOO if cost != REFERENCE}
+    # A ratio of medians of two different scores would mean nothing.
+    found["both"] = {
+        cost: {"seeds_below": row["below"], "seeds_above": row["above"], "p": rounded(row["p"])}
+        for cost, row in pairs.items()
+    }
+    found["ends"] = {cost: rounded(values) for cost, values in ends.items()}
+    return found
 
 
-def compute(seeds: int = 20, folder: str = "runs/loss_zoo") -> dict[str, Any]:
-    """Tune all costs on both worlds, then compare them on fresh seeds.
+def compute(folder: str = "runs/loss_zoo") -> dict[str, Any]:
+    """Try all settings of all costs on both worlds.
 
     Args:
-        seeds: seeds 0..seeds-1 of the comparison.
         folder: where finished rows are kept.
 
     Returns:
-        World -> "tuning" (cost -> D's steps -> learning rate -> scores), "chosen", "curves", "summary" and "operations"
-        (of all updates of a run, over those of `REFERENCE` at one step of D); JSON-able.
+        "tuning" (world -> cost -> D's steps -> learning rate -> scores), "summary" (`summarise`) and "operations"
+        (world -> cost -> those of one step of each network, over `REFERENCE`'s); JSON-able. The time that it states is
+        the processor's, of all rows, also of those that were there.
     """
-    begun, fresh = time.perf_counter(), list(range(seeds))
-    result: dict[str, Any] = {}
-    for world in WORLDS:
-        tuning: dict[str, Any] = {}
-        for cost, n_dis in itertools.product(ZOO, N_DIS):
-            row = _kept(folder, f"{world}-{cost}-{n_dis}", lambda w=world, c=cost, n=n_dis: tune(w, c, n))
-            tuning.setdefault(cost, {})[str(n_dis)] = row
-        chosen = {cost: best(rows) for cost, rows in tuning.items()}
-        curves = _kept(folder, f"{world}-race-{seeds}", lambda w=world, c=chosen: race(w, c, fresh))
-        result[world] = {
-            "tuning": tuning,
-            "chosen": chosen,
-            "curves": curves,
-            "summary": summarise(world, curves),
-            "operations": operations(world),
-        }
-    protocol = {"budget": BUDGET, "samples": SAMPLES, "tuning_seeds": list(TUNING)}
-    return (
-        result
-        | protocol
-        | {"provenance": stamp(time.perf_counter() - begun, fresh, ("torch", "numpy", "scipy"))}
-    )
+    seconds = 0.0
+    tuning: dict[str, Any] = {world: {cost: {} for cost in ZOO} for world in WORLDS}
+    for world, cost, n_dis in itertools.product(WORLDS, ZOO, N_DIS):
+        row = _kept(folder, f"{world}-{cost}-{n_dis}", lambda w=world, c=cost, n=n_dis: tune(w, c, n))
+        tuning[world][cost][str(n_dis)] = row["scores"]
+        seconds += row["seconds"]
+    return {
+        "tuning": tuning,
+        "summary": summarise(tuning),
+        "operations": {world: operations(world) for world in WORLDS},
+        "budget": BUDGET,
+        "samples": SAMPLES,
+        "provenance": stamp(seconds, TUNING, ("torch", "numpy", "scipy")),
+    }
 
 
-def _kept(folder: str, name: str, make: Callable[[], Any]) -> Any:
-    """What a part returned, from a file if it was done before."""
+def _kept(folder: str, name: str, make: Callable[[], Any]) -> dict[str, Any]:
+    """What a part returned ("scores") and its seconds, from a file if it was done before."""
     path = Path(folder) / f"{name}.json"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, make())
+        begun = time.process_time()
+        write_json(path, {"scores": make(), "seconds": time.process_time() - begun})
     return json.loads(path.read_text())
 
 
@@ -257,9 +254,6 @@ def operations(world: str) -> dict[str, float]:
 
 # --- Pictures ----------------------------------------------------------------------------------------------------
 
-DASHES = {"WGAN": "-", "WGAN-GP": "--", "NS": "-", "DRAGAN": "--"}
-"""Costs with one colour differ by their line: solid for the plain one."""
-
 
 def colour(cost: str) -> str:
     """That of the cost everywhere; a penalty keeps its cost's."""
@@ -267,29 +261,27 @@ def colour(cost: str) -> str:
 
 
 def draw(result: Mapping[str, Any]) -> Figure:
-    """A row for each world: the score over the updates (medians, and quartiles as bands), and each seed at the end."""
+    """A panel for each world: every seed's score with the setting that is best on the others, a dash at the median."""
     use_style()
-    figure, axes = plt.subplots(2, 2, figsize=(10, 7.4), width_ratios=(1, 1.25))
-    for (left, right), world in zip(axes, WORLDS, strict=True):
-        curves = result[world]["curves"]
-        for cost in ZOO:
-            one = curves[cost]
-            band(
-                left, np.array(one["updates"]), np.array(one[SCORE[world]], float), label=cost, color=colour(cost),
-                quantiles=(0.25, 0.75),
-            )  # fmt: skip
-            left.lines[-1].set_linestyle(DASHES.get(cost, "-"))
-        left.set(
-            xlabel="updates of either network",
-            ylabel=LABELS[world],
-            yscale="log",
-            title=f"{world}: over training",
-        )
-        ends = {cost: np.array(curves[cost][SCORE[world]], float)[-1] for cost in ZOO}
-        dots(right, ends, [colour(cost) for cost in ZOO])
-        right.set(yscale="log", ylabel=LABELS[world], title=f"{world}: every seed at the end")
-        right.tick_params("x", rotation=35)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8))
+    for ax, world in zip(axes, WORLDS, strict=True):
+        rows = result["summary"][world]
+        dots(ax, {cost: np.array(rows[cost]["scores"]) for cost in ZOO}, [colour(cost) for cost in ZOO])
+        ax.set(yscale="log", ylabel=LABELS[world], title=world)
+    return figure
+
+
+def draw_tuning(result: Mapping[str, Any]) -> Figure:
+    """A panel for each world: medians of the six settings of each cost, circles for one step of D, crosses for four."""
+    use_style()
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8))
+    for ax, world in zip(axes, WORLDS, strict=True):
+        for i, (cost, rows) in enumerate(result["tuning"][world].items()):
+            for n_dis, marker in zip(map(str, N_DIS), "ox", strict=True):
+                middles = [np.median(scores) for scores in rows[n_dis].values() if scores is not None]
+                ax.plot([i] * len(middles), middles, marker, color=colour(cost))
+        ax.set_xticks(range(len(ZOO)), list(ZOO), rotation=40, ha="right", fontsize=8)
+        ax.set(yscale="log", ylabel=LABELS[world], title=world)
     return figure
 
 
