@@ -49,7 +49,8 @@ def test_nothing_happens_at_p_0_and_nothing_breaks_at_p_1(name, channels, side, 
     x = x.sign() if extreme else x
     assert torch.equal(Chain(name, 0.0)(x, streams(seed), {}), x)
     moved = Chain(name, 1.0)(x, streams(seed), {})
-    assert moved.shape == x.shape and bool(moved.isfinite().all())
+    assert moved.shape == x.shape
+    assert bool(moved.isfinite().all())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -59,12 +60,15 @@ def test_the_whole_pipeline_is_the_identity_at_p_0(shape: tuple[int, ...], dtype
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(ADA(EVERYTHING, 0.0)(x, streams(lead=(2,)), {}), x)
         moved = ADA(EVERYTHING, 1.0)(x, streams(lead=(2,)), {})
-    assert moved.dtype == dtype and not torch.equal(moved, x)
+    assert moved.dtype == dtype
+    assert not torch.equal(moved, x)
     state = {"augment_p": torch.tensor([0.0, 1.0])}
     first, second = ADA(EVERYTHING)(x, streams(lead=(2,)), state)
-    assert torch.equal(first, x[0]) and not torch.equal(second, x[1])
+    assert torch.equal(first, x[0])
+    assert not torch.equal(second, x[1])
     tuple_of_p = ADA(EVERYTHING, (0.0, 1.0))(x, streams(lead=(2,)), {})
-    assert torch.equal(tuple_of_p[0], first) and torch.equal(tuple_of_p[1], second)
+    assert torch.equal(tuple_of_p[0], first)
+    assert torch.equal(tuple_of_p[1], second)
 
 
 def test_flips_turns_and_shifts_only_move_pixels() -> None:
@@ -74,7 +78,10 @@ def test_flips_turns_and_shifts_only_move_pixels() -> None:
         "turn": [lambda i, k=k: i.rot90(k, (-2, -1)) for k in range(4)],
     }.items():
         moved = Chain(name)(x, streams(1), {})
-        which = [[torch.equal(m, choice(i)) for choice in choices].index(True) for i, m in zip(x, moved, strict=True)]
+        which = [
+            [torch.equal(m, choice(i)) for choice in choices].index(True)
+            for i, m in zip(x, moved, strict=True)
+        ]
         assert set(which) == set(range(len(choices))), name
     moved = Chain("shift")(x, streams(1), {})
     padded = nn.functional.pad(x, (1, 1, 1, 1), mode="reflect")
@@ -89,7 +96,8 @@ def test_a_quarter_turn_four_times_and_a_warp_of_whole_places() -> None:
     four = x
     for _ in range(4):
         four = tr.move(four, quarter)
-    assert torch.equal(four, x) and not torch.equal(tr.move(x, quarter), x)
+    assert torch.equal(four, x)
+    assert not torch.equal(tr.move(x, quarter), x)
 
 
 @settings(deadline=None, max_examples=25)
@@ -97,7 +105,9 @@ def test_a_quarter_turn_four_times_and_a_warp_of_whole_places() -> None:
 def test_a_warp_is_torchs_own_grid_sample(angle: float, size: float, across: float, seed: int) -> None:
     x = images(2, 3, 7, 11, seed=seed, dtype=torch.float64)
     cos, sin = math.cos(angle) / size, math.sin(angle) / size
-    places = torch.tensor([[cos, sin, across], [-sin, cos, 0.5], [0, 0, 1]], dtype=torch.float64).expand(2, 3, 3)
+    places = torch.tensor([[cos, sin, across], [-sin, cos, 0.5], [0, 0, 1]], dtype=torch.float64).expand(
+        2, 3, 3
+    )
     # grid_sample counts from -1 to 1 between the middles of the outer pixels.
     half = torch.tensor([5.0, 3.0], dtype=torch.float64)
     scaled = torch.diag(torch.cat([1 / half, torch.ones(1)]).double())
@@ -112,10 +122,16 @@ def test_translation_is_a_window_of_the_padded_image() -> None:
     moved = tr.translation(x, draw_of(x), 1.0)
     padded = nn.functional.pad(x, (1, 1, 1, 1))
     found = [
-        {(i, j) for i in range(3) for j in range(3) if torch.equal(padded[b, :, i : i + 8, j : j + 8], moved[b])}
+        {
+            (i, j)
+            for i in range(3)
+            for j in range(3)
+            if torch.equal(padded[b, :, i : i + 8, j : j + 8], moved[b])
+        }
         for b in range(40)
     ]
-    assert all(found) and set().union(*found) == {(i, j) for i in range(3) for j in range(3)}
+    assert all(found)
+    assert set().union(*found) == {(i, j) for i in range(3) for j in range(3)}
 
 
 def test_the_gradient_of_cutout_is_its_mask() -> None:
@@ -125,7 +141,8 @@ def test_the_gradient_of_cutout_is_its_mask() -> None:
     assert torch.equal(gradient, (cut != 0).to(x))
     assert float(1 - gradient.mean()) == pytest.approx(0.174, abs=0.02)  # the border cuts some of the quarter
     areas = (1 - gradient).sum((1, 2, 3))
-    assert areas.max() == 16 and areas.min() >= 4
+    assert areas.max() == 16
+    assert areas.min() >= 4
 
 
 def test_diffaugment_is_its_papers_formulas() -> None:
@@ -135,8 +152,8 @@ def test_diffaugment_is_its_papers_formulas() -> None:
     twin = draw_of(x)
     u = []
     for _ in range(3):
-        twin.uniform()  # whether it happens
         u.append(twin.uniform()[:, None, None, None])
+        twin.uniform()  # whether it happens
     y = x + (u[0] - 0.5)
     y = (y - y.mean(1, keepdim=True)) * (2 * u[1]) + y.mean(1, keepdim=True)
     y = (y - y.mean((1, 2, 3), keepdim=True)) * (u[2] + 0.5) + y.mean((1, 2, 3), keepdim=True)
@@ -188,6 +205,7 @@ def test_gradients_reach_g_through_it_once_and_twice(name: str) -> None:
         return Chain(name, 1.0)(x, streams(3), {})
 
     assert torch.autograd.gradcheck(augmented, (x,))
+
     # Of the second order: of the slope of a curved D behind it, as R1 needs.
     def slope(x: Tensor) -> Tensor:
         return torch.autograd.grad(augmented(x).pow(3).sum(), x, create_graph=True)[0]
@@ -220,7 +238,8 @@ def test_two_distributions_that_look_alike_are_alike_below_p_1() -> None:
         seen = Chain("flip", p)(left, streams(), {})[..., 0].mean()
         assert float(seen) == pytest.approx(1 - p / 2, abs=0.01)
     determinant = lambda p: np.linalg.det(np.array([[1 - p / 2, p / 2], [p / 2, 1 - p / 2]]))  # noqa: E731
-    assert determinant(0.5) == pytest.approx(0.5) and determinant(1.0) == pytest.approx(0)
+    assert determinant(0.5) == pytest.approx(0.5)
+    assert determinant(1.0) == pytest.approx(0)
 
 
 # --- The rule -------------------------------------------------------------------------------------------------------
@@ -280,7 +299,7 @@ def test_r_t_is_1_for_a_perfect_d_and_0_for_a_blind_one(knows: bool, r_t: float)
     rule = AdaptP()
     run = gk.Trainer(G, Constant(knows), data, batch_size=8, rules=[rule], device="cpu")
     play = run.play(run.D)
-    assert float(rule.observe(play)["r_t"]) == r_t
+    assert float(rule.observe(play)["r_t"].detach()) == r_t
     assert rule.observe(run.play(run.G)) == {}
 
 
@@ -294,7 +313,9 @@ def test_r_v_compares_held_out_images_with_training_and_generated_ones() -> None
 
     assert update(real_logit=2.0, held_out_logit=-1.0, fake_logit=-1.0) == pytest.approx(0.6)  # r_v = 1
     assert update(real_logit=2.0, held_out_logit=2.0, fake_logit=-1.0) == pytest.approx(0.4)  # r_v = 0
-    assert update(real_logit=1.0, held_out_logit=0.0, fake_logit=1.0) == pytest.approx(0.4)  # nothing to divide by
+    assert update(real_logit=1.0, held_out_logit=0.0, fake_logit=1.0) == pytest.approx(
+        0.4
+    )  # nothing to divide by
 
 
 @pytest.mark.parametrize(
@@ -393,7 +414,8 @@ def test_flips_of_real_images_leave_generated_ones_alone() -> None:
     plain = gk.Trainer(G, D, data, batch_size=16, device="cpu")
     always = gk.Trainer(G, D, data, batch_size=16, device="cpu", data_augment=Flips(1.0))
     a, b = plain.play(D), always.play(D)
-    assert torch.equal(b.real, a.real.flip(-1)) and torch.equal(b.fake, a.fake)
+    assert torch.equal(b.real, a.real.flip(-1))
+    assert torch.equal(b.fake, a.fake)
     half = Flips(0.5)(images(4_000, 1, 1, 2), streams(), {})
     share = (half != images(4_000, 1, 1, 2)).any(-1).float().mean()
     assert float(share) == pytest.approx(0.5, abs=0.03)
@@ -407,14 +429,19 @@ def test_a_split_shares_nothing_and_is_nested(n: int, validation: int, seed: int
     numbers = lambda part: set() if part is None else set(part.images.flatten().tolist())  # noqa: E731
     train, held_out, test = map(numbers, marked.split(n, seed, validation=validation))
     assert (len(train), len(held_out), len(test)) == (n, validation, 100 - n - validation)
-    assert not (train & held_out or train & test or held_out & test)
+    assert not (train & held_out)
+    assert not (train & test)
+    assert not (held_out & test)
     if n > 1:
         smaller = marked.split(n - 1, seed, validation=validation)
-        assert numbers(smaller.train) < train and numbers(smaller.validation) == held_out
+        assert numbers(smaller.train) < train
+        assert numbers(smaller.validation) == held_out
 
 
 def test_a_split_needs_enough_samples() -> None:
-    with pytest.raises(gk.data.DataError, match="both together at most the 20 samples of 'digits', got 15 and 6"):
+    with pytest.raises(
+        gk.data.DataError, match="both together at most the 20 samples of 'digits', got 15 and 6"
+    ):
         gk.data.load("digits", n=20).split(15, validation=6)
 
 
@@ -434,7 +461,9 @@ def test_curves_of_d_are_those_of_its_logits_and_touch_no_random_number() -> Non
     with torch.no_grad():
         all_of_it = D(split.train.normalise(split.train.images)).mean()
     assert row["d_train"][1] == pytest.approx(float(all_of_it), abs=0.02)
-    expected = (np.array(row["d_train"]) - row["d_validation"]) / (np.array(row["d_train"]) - row["d_generated"])
+    expected = (np.array(row["d_train"]) - row["d_validation"]) / (
+        np.array(row["d_train"]) - row["d_generated"]
+    )
     assert row["r_v"] == pytest.approx(expected, rel=1e-3)
 
 
@@ -454,7 +483,9 @@ def test_memorisation_of_copies_and_of_strangers() -> None:
 @pytest.mark.parametrize("family", ["mlp", "sngan", "dcgan"])
 def test_frozen_blocks_keep_every_bit_and_g_still_learns(family: str, ensemble: bool) -> None:
     shape = (1, 8, 8) if family == "mlp" else (3, 32, 32)
-    pixels = torch.randint(0, 256, (20, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randint(
+        0, 256, (20, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     data = gk.data.Dataset("noise", pixels, torch.zeros(20, dtype=torch.int64), ("all",))
     make = lambda seed: getattr(gk.models, family)(shape, z_dim=4, width=4, seed=seed)  # noqa: E731
     G, D = gk.pair(make, (0, 1)) if ensemble else make(0)
