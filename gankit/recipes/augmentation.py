@@ -7,6 +7,7 @@ from dataclasses import replace
 from gankit.game.augment import ADA, AdaptP, DiffAugment, Flips
 from gankit.game.consistency import BCR, CR, ZCR, Diversity
 from gankit.game.penalties import R1
+from gankit.recipes import style
 from gankit.recipes.leakyema import BIGGAN_CIFAR
 from gankit.recipes.recipe import Networks, Recipe
 from gankit.training.average import EMA
@@ -50,6 +51,9 @@ ROWS = [
     ("ada-biggan-cifar10", BIGGAN_CIFAR, {"augment": ADA(), "rules": (AdaptP(),)}, "ADA CIFAR-10",
      "ADA's pipeline and rule (target 0.6, 500,000 images) on BigGAN for CIFAR-10; the paper's network is StyleGAN2. "
      f"{BIGGAN}"),
+    ("ada-cifar10", style.CIFAR, {"augment": ADA(), "rules": (AdaptP(),)}, "ADA figure 11",
+     "StyleGAN2 with ADA on CIFAR-10, without labels: stylegan2-cifar10 with the pipeline blit, geometric, colour, "
+     "target 0.6 and 500,000 images from p = 0 to 1; interpolation is bilinear, without the paper's filter"),
     ("few-digits", DIGITS, {}, "", "100 digits, no method: D learns them by heart"),
     ("diffaugment-few-digits", DIGITS, {"augment": DiffAugment("translation,cutout")}, "",
      "100 digits with DiffAugment"),

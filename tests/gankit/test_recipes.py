@@ -74,6 +74,9 @@ def test_the_table_has_each_paper_setting():
     ways = ("projection", "cgan-concat", "acgan")
     expected |= {f"{way}-{data}" for way in ways for data in ("cifar10", "imagenet128", "digits", "mnist")}
     expected |= {"concat-digits", "concat-mnist"}
+    expected |= {f"{way}-biggan-cifar10" for way in ("cr", "bcr", "icr", "ada")}
+    expected |= {"cr-sngan-cifar10", "ada-cifar10", "biggan-cifar10-10percent", "diffaugment-cifar10-10percent"}
+    expected |= {"few-digits", "diffaugment-few-digits", "ada-few-digits", "bcr-few-digits"}
     assert set(recipes) == expected
 
 
@@ -373,7 +376,7 @@ NEEDS = {
         "w_dim", "mapping", "max_width", "group", "phase", "conditional"
     )},
     "augment.policy": {"augment": "diff_augment"}, "augment.parts": {"augment": "ada"},
-    "augment.steps": {"augment": "chain"}, "augment.p": {"augment": "chain"},
+    "augment.steps": {"augment": "chain"}, "augment.p": {"augment": "chain"}, "data_augment": {"flips": 0},
 }  # fmt: skip
 """What a change goes with."""
 
