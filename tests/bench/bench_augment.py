@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 import gankit as gk
-from gankit.game.augment import ADA, DiffAugment
 from gankit.data import Dataset
+from gankit.game.augment import ADA, DiffAugment
 from gankit.game.play import Augment
 
 SHARES = {"ADA": 0.10, "DiffAugment": 0.05}
