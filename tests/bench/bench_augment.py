@@ -4,7 +4,7 @@
     python tests/bench/bench_augment.py --width 256      the paper's width, ten times as long
 
 A step of SNGAN-32 (n_dis 1) is timed alone, and beside it all that an augmentation does in one: forwards on real and
-generated images in D's step, forwards and back in G's. Their ratio is the share. ADA's p is 1, where everything happens.
+generated images in D's step, forwards and back in G's. Their ratio is the share. ADA's p is 1: everything happens.
 Alternatives take turns, and the median of the turns' ratios counts. The pipeline's work does not depend on the width of
 the networks: the narrower they are, the larger its share.
 """
