@@ -92,7 +92,8 @@ def test_a_row_for_each_truncation(style, tmp_path):
     at = [slice(2 + 10 * i, 10 + 10 * i) for i in range(5)]
     assert all(np.array_equal(cells[at[0], at[0]], cells[at[0], column]) for column in at)
     plain = plotting.tile(gk.load(style).sample(5), 5, pad=2)
-    assert np.array_equal(cells[at[1]], plain[at[0]])
+    # A grey level may round to either side: w was mixed with its mean, by a share of 0.
+    assert np.abs(cells[at[1]].astype(int) - plain[at[0]]).max() <= 1
 
 
 def test_names_of_layers():
