@@ -55,7 +55,7 @@ CELLS = (
 MEASURE = "FD[digits classifier]"
 SAMPLES = 500
 DIVERGED = 1e6
-"""Stands for the distance of a run that diverged, where runs are compared in pairs: farther than any."""
+"""Stands for the distance of a run that diverged, where settings are compared in pairs: farther than any."""
 STEPS = 600
 BEST = 0.05
 """Share of the settings whose distribution is looked at."""
@@ -148,8 +148,8 @@ def compute(
         folder: where cells are kept.
 
     Returns:
-        "settings"; "start" `[seeds]`; "distance", cell "regulariser cost" -> `[settings, seeds]`; "runs", the same in
-        one row, with `DIVERGED` for a run that did; "summary"; "seconds", CPU time of each cell.
+        "settings"; "start" `[seeds]`; "distance", cell "regulariser cost" -> `[settings, seeds]`; "of_settings",
+        means over the seeds `[settings]`; "summary"; "seconds", CPU time of each cell.
     """
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -173,7 +173,7 @@ def compute(
         "steps": steps,
         "samples": SAMPLES,
         "distance": {name: one["distance"] for name, one in kept.items()},
-        "runs": {name: _in_order(one["distance"]) for name, one in kept.items()},
+        "of_settings": {name: of_settings(one["distance"]) for name, one in kept.items()},
         "seconds": {name: one["seconds"] for name, one in kept.items()},
     }
     total = sum(result["seconds"].values())
@@ -183,8 +183,11 @@ def compute(
     }
 
 
-def _in_order(distance: Sequence[Sequence[float | None]]) -> list[float]:
-    return [DIVERGED if one is None else one for row in distance for one in row]
+def of_settings(distance: Sequence[Sequence[float | None]]) -> list[float]:
+    """One number for each setting, the mean over its seeds, which are no independent pairs; see `DIVERGED`."""
+    return [
+        rounded(np.mean([DIVERGED if one is None else one for one in row], dtype=float)) for row in distance
+    ]
 
 
 # --- What it says -------------------------------------------------------------------------------------------------

@@ -75,4 +75,5 @@ def test_the_stored_summary_is_what_its_runs_say() -> None:
     stored = provenance.load("lecture/regularisers")
     assert study.summarise(stored) == stored["summary"]
     assert len(stored["settings"]) >= 60
+    assert {k: study.of_settings(v) for k, v in stored["distance"].items()} == stored["of_settings"]
     assert_drawn(study.draw(stored))
