@@ -4,7 +4,8 @@
     python tests/bench/bench_augment.py --width 256      the paper's width, ten times as long
 
 A step of SNGAN-32 (n_dis 1) is timed alone, and beside it all that an augmentation does in one: forwards on real and
-generated images in D's step, forwards and back in G's. Their ratio is the share. ADA's p is 1: everything happens.
+generated images in D's step, forwards and back in G's. Their ratio is the share. ADA's p is 1: everything
+happens.
 Alternatives take turns, and the median of the turns' ratios counts. The pipeline's work does not depend on the width of
 the networks: the narrower they are, the larger its share.
 """
@@ -32,7 +33,9 @@ def trainer(width: int, batch_size: int) -> gk.Trainer:
         0, 256, (512, *SHAPE), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
     )
     data = Dataset("noise", pixels, torch.zeros(512, dtype=torch.int64), ("noise",))
-    return gk.Trainer(*gk.models.sngan(SHAPE, width=width), data, loss="hinge", batch_size=batch_size, device="cpu")
+    return gk.Trainer(
+        *gk.models.sngan(SHAPE, width=width), data, loss="hinge", batch_size=batch_size, device="cpu"
+    )
 
 
 def of_a_step(augment: Augment, batch_size: int) -> Callable[[], None]:

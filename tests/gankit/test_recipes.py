@@ -75,7 +75,12 @@ def test_the_table_has_each_paper_setting():
     expected |= {f"{way}-{data}" for way in ways for data in ("cifar10", "imagenet128", "digits", "mnist")}
     expected |= {"concat-digits", "concat-mnist"}
     expected |= {f"{way}-biggan-cifar10" for way in ("cr", "bcr", "icr", "ada")}
-    expected |= {"cr-sngan-cifar10", "ada-cifar10", "biggan-cifar10-10percent", "diffaugment-cifar10-10percent"}
+    expected |= {
+        "cr-sngan-cifar10",
+        "ada-cifar10",
+        "biggan-cifar10-10percent",
+        "diffaugment-cifar10-10percent",
+    }
     expected |= {"few-digits", "diffaugment-few-digits", "ada-few-digits", "bcr-few-digits"}
     assert set(recipes) == expected
 
