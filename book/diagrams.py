@@ -249,10 +249,10 @@ def growing() -> Drawing:
     """A network that grows: the new layers are faded in."""
     d = Drawing(
         "A growing generator and discriminator",
-        "On the left G: its 8 by 8 layers give pictures by an old toRGB layer, enlarged by 2, with weight 1 minus "
-        "alpha, and the new 16 by 16 layers give pictures by their own toRGB layer with weight alpha; the two are "
-        "added. On the right D mirrors it: a picture is read by the new layers with weight alpha and, reduced by 2, by "
-        "the old fromRGB layer with weight 1 minus alpha. alpha grows from 0 to 1 with the images seen.",
+        "On the left G: its 8 by 8 layers give pictures by an old toRGB layer, enlarged by 2, with weight 1 minus a, "
+        " and the new 16 by 16 layers give pictures by their own toRGB layer with weight a; the two are "
+        "added. On the right D mirrors it: a picture is read by the new layers with weight a and, reduced by 2, by "
+        "the old fromRGB layer with weight 1 minus a. a grows from 0 to 1 with the images seen.",
         520,
         370,
     )
@@ -268,8 +268,8 @@ def growing() -> Drawing:
     d.box(50, 258, "up × 2", "samples", 70)
     d.arrow((50, 277), (50, 318), (112, 318))
     d.arrow((130, 217), (130, 306))
-    d.text(58, 338, "× (1 − α)", "start")
-    d.text(138, 262, "× α", "start")
+    d.text(58, 338, "× (1 − a)", "start")
+    d.text(138, 262, "× a", "start")
     d.parts.append(f'<circle cx="130" cy="318" r="11" fill="#FFFFFF" stroke="{INK}"/>')
     d.text(130, 318, "+")
     d.text(185, 318, "16×16", "start")
@@ -286,13 +286,13 @@ def growing() -> Drawing:
     d.box(365, 198, "new, 16×16", "learns", 108)
     d.arrow((380, 179), (380, 150))
     d.arrow((470, 180), (470, 138), (393, 138))
-    d.text(372, 166, "× α", "end")
-    d.text(464, 160, "× (1 − α)", "end")
+    d.text(372, 166, "× a", "end")
+    d.text(464, 160, "× (1 − a)", "end")
     d.parts.append(f'<circle cx="380" cy="138" r="11" fill="#FFFFFF" stroke="{INK}"/>')
     d.text(380, 138, "+")
     d.arrow((380, 127), (380, 83))
     d.box(380, 62, "layers from 8×8", "learns", 140)
-    d.text(260, 356, "α rises from 0 to 1 with the images that D has seen")
+    d.text(260, 356, "a rises from 0 to 1 with the images that D has seen")
     return d
 
 
