@@ -13,7 +13,7 @@ from gankit.metrics.frechet import frechet_distance
 from tests.figures.stored import assert_drawn, assert_shaped_alike
 
 matplotlib.use("Agg")
-STORED = ["digits"]
+STORED = ["digits", "mnist"]
 
 
 @pytest.fixture(scope="module")
