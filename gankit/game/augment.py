@@ -1,5 +1,6 @@
 """Augmentations: how D sees every sample, and the rule that finds how often it should.
 
+>>> G, D = gk.models.mlp(data.shape)
 >>> run = gk.Trainer(G, D, data, augment=gk.augment.ADA(), rules=[gk.augment.AdaptP()])
 >>> run = gk.Trainer(G, D, data, augment=gk.augment.DiffAugment("translation,cutout"))
 

@@ -23,6 +23,7 @@ def watch_discriminator(
 ) -> Callable[[Trainer], dict[str, Tensor]]:
     """What D says of images that it learned from, of held-out ones and of generated ones, while it trains.
 
+        >>> split = gk.data.load("digits").split(100, validation=100)
         >>> run.fit(4_000, callback=gk.metrics.watch_discriminator(split.validation), callback_every=100)
         >>> steps, d_train = run.curve("d_train")
 

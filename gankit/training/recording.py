@@ -74,7 +74,8 @@ class Recorder:
     """A context around the steps of `Trainer.fit`, told after each of them; the arguments are those of `fit`.
 
     SIGINT, SIGTERM and SIGHUP wait for the end of the step that they interrupt. A checkpoint is written, if there is a
-    folder, and then the process does what the signal asks.
+    folder, and then the process does what the signal asks. A signal that the process was started to ignore (SIGHUP
+    under nohup, SIGINT behind a script's &) stays ignored.
     """
 
     def __init__(
@@ -101,7 +102,8 @@ class Recorder:
             self.lock = self.log = self.kept = None
         self.handlers = {}
         if threading.current_thread() is threading.main_thread():
-            self.handlers = {number: signal.signal(number, self._catch) for number in SIGNALS}
+            heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            self.handlers = {number: signal.signal(number, self._catch) for number in heeded}
         self.bar = _bar(self.last - self.run.steps, shown=self.progress and self.writes)
         self.begun = time.perf_counter() - self.run.seconds
         return self

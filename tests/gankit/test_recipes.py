@@ -212,6 +212,7 @@ def test_a_recipe_takes_a_step(name, monkeypatch):
         }
         | ({"networks.max_width": 8} if "max_width" in takes else {})
         | ({"leak_start": 0} if recipes[name].leak else {})
+        | ({"subset": 12} if recipes[name].subset else {})
         # The hinge is silent where a narrow D happens to tell noise from noise before it learned anything.
         | ({"loss": "ns"} if name == "acgan-cifar10" else {})
         # An average over millions of images does not move by a float32 in one step.

@@ -106,7 +106,8 @@ def wait_for_rows(out: Path, process: subprocess.Popen) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_says_so_and_ends_as_it_asks(number, tmp_path):
     out = tmp_path / "run"
-    process = start(out, 10**6, stderr=subprocess.PIPE, text=True)
+    heed = lambda: signal.signal(number, signal.SIG_DFL)  # noqa: E731  whatever this process was started with
+    process = start(out, 10**6, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     wait_for_rows(out, process)
     process.send_signal(number)
     _, said = process.communicate(timeout=600)
@@ -123,6 +124,27 @@ def test_a_signal_saves_says_so_and_ends_as_it_asks(number, tmp_path):
     names = [folder / f"checkpoint-{step + 7:08d}.pt" for folder in (out, tmp_path / "whole")]
     ours, other = (gk.checkpoints.read(name)["G"] for name in names)
     assert all(torch.equal(ours[key], other[key]) for key in ours)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_that_is_ignored_from_the_start_stays_ignored(number, tmp_path):
+    """As under nohup, or behind an & of a shell script: the run neither stops nor lets another one write beside it."""
+    out = tmp_path / "run"
+    ignore = lambda: signal.signal(number, signal.SIG_IGN)  # noqa: E731
+    process = start(out, 10**6, stderr=subprocess.PIPE, text=True, preexec_fn=ignore)
+    try:
+        wait_for_rows(out, process)
+        process.send_signal(number)
+        seen = (out / "log.jsonl").read_text().count("\n")
+        while (out / "log.jsonl").read_text().count("\n") < seen + 5:
+            assert process.poll() is None, "the run ended"
+            time.sleep(0.01)
+        assert not gk.checkpoints.saved(out)
+        with pytest.raises(FolderInUse):
+            lock(out)
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_a_closed_pipe_does_not_end_a_run(tmp_path):
