@@ -41,3 +41,9 @@ def test_variants_of_stylegan2_are_compared_in_pairs():
             assert row["below"] + row["above"] <= 2
             assert row["p"] == pytest.approx(1) or row["p"] <= 1
     plt.close(style_digits.draw(result))
+
+
+def test_the_stored_comparison_of_stylegan2_is_summarised_and_drawn():
+    stored = provenance.load("lecture/style_digits")
+    assert style_digits.summarise(stored["variants"]) == stored["summary"]
+    plt.close(style_digits.draw(stored))
