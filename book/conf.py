@@ -76,6 +76,9 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # a dataclass' fields are described once, in its docstring
 smartquotes_action = "qe"  # quotes and ellipses; two hyphens begin a flag
 default_role = "code"  # `name` in a docstring means code, as it does in the chapters
+# Two classes may have a field of one name, or two packages a class: that is no link then. (A link that leads nowhere has
+# another kind of warning, which stays an error.)
+suppress_warnings = ["ref.python"]
 # Types of other packages have no page here; a name of ours that leads nowhere is still an error.
 # So are not: private names, and type variables, which have one letter.
 nitpick_ignore_regex = [("py:.*", r"(?!gankit\.).*"), ("py:.*", r".*\.(_\w+(\..*)?|[A-Z]|Class)")]

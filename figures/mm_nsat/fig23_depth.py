@@ -101,7 +101,7 @@ def compute(settings: str = "", n_seeds: int = 5, folder: str = "runs/depth") ->
 
     Raises:
         ValueError: an unknown setting.
-        gankit.data.DataError: the pictures are not below the data root.
+        DataError: the pictures are not below the data root.
     """
     names = [name for name in settings.split(",") if name] or list(SETTINGS)
     if unknown := set(names) - set(SETTINGS):

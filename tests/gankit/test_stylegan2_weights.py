@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from scipy.signal import convolve2d, correlate2d
 from torch import Tensor, nn
 
@@ -17,6 +16,9 @@ from gankit import commands
 from gankit.files import CheckpointError
 from gankit.models import stylegan2_weights
 from gankit.recipes import open_run
+
+pytest.importorskip("safetensors", reason="needs the package safetensors")
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 Shapes = dict[str, tuple[int, ...]]
 Array = NDArray[np.float64]
