@@ -76,7 +76,7 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # a dataclass' fields are described once, in its docstring
 smartquotes_action = "qe"  # quotes and ellipses; two hyphens begin a flag
 default_role = "code"  # `name` in a docstring means code, as it does in the chapters
-# Two classes may have a field of one name, or two packages a class: that is no link then. (A link that leads nowhere has
+# Two classes may have a field of one name, or two packages a class: then that is no link. (One that leads nowhere has
 # another kind of warning, which stays an error.)
 suppress_warnings = ["ref.python"]
 # Types of other packages have no page here; a name of ours that leads nowhere is still an error.

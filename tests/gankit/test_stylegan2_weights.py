@@ -18,7 +18,7 @@ from gankit.models import stylegan2_weights
 from gankit.recipes import open_run
 
 pytest.importorskip("safetensors", reason="needs the package safetensors")
-from safetensors.torch import load_file, save_file  # noqa: E402
+from safetensors.torch import load_file, save_file
 
 Shapes = dict[str, tuple[int, ...]]
 Array = NDArray[np.float64]
