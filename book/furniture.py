@@ -30,6 +30,7 @@ from book.taught import ENGLISH
 
 Labels = Mapping[str, Any]  # words of cards and headings, see `book.taught`
 SLOWEST = 60.0  # seconds that a chapter may take at quick scale
+WIDEST_LINE = 88  # columns of code: wider lines are cut off on the page
 LONGEST_CELL = 20  # lines of code, not counting comments, docstrings and blank lines
 LARGEST_NOTEBOOK = 1_500_000  # bytes
 CITATION = re.compile(r"\{cite(?::\w+)?\}`([^`]+)`")
@@ -223,6 +224,9 @@ def check_cells(chapter: nbformat.NotebookNode) -> Iterator[str]:
             set(cell.metadata.get("tags", [])),
             f"the cell starting {cell.source[:40].splitlines()[:1]}",
         )
+        for line in cell.source.splitlines():
+            if len(line) > WIDEST_LINE:
+                yield f"{where} has a line of {len(line)} columns, {WIDEST_LINE} is the most: {line.strip()[:40]}"
         if (lines := code_lines(cell.source)) > LONGEST_CELL:
             yield f"{where} has {lines} lines of code; {LONGEST_CELL} is the most."
         if len(tags & {"nbval-skip", "skip-execution"}) == 1:
