@@ -70,6 +70,7 @@ BROKEN = {
     "nothing cited": ("{cite:t}`goodfellow2014`", "that he", "nothing is cited"),
     "bibliography of all": (":filter: docname in docnames\n", "", "one {bibliography}"),
     "long cell": ("heads = rng", "x = 1\n" * 20 + "heads = rng", "lines of code"),
+    "wide line": ("heads = rng", f"x = {1!r:>90}\nheads = rng", "has a line of 94 columns"),
     "half a skip": ("[nbval-skip, skip-execution]", "[nbval-skip]", "go together"),
     "misspelt tag": ("nbval-check-output", "nbval-check-outputs", "the tag nbval-check-outputs"),
     "nothing checked": (":tags: [nbval-check-output]\n", "", "claims are tests"),
