@@ -1,9 +1,9 @@
 """A study after Kurach et al. 2019: regularisers of D x costs, each with a random search over the lecture's ranges.
 
 Settings are drawn once, and all cells of the table try the same ones: learning rate, betas and steps of D are equal,
-and a strength is at the same quantile of its range. Every setting runs with every seed, on the digits, for equally many
-generator steps. A cell is one call of `gankit.study.run`, kept in a folder when it is done; started again, the command
-goes on with the next one.
+and a strength is at the same quantile of its range. Every setting runs with every seed, on the digits or on MNIST, for
+equally many generator steps. A cell is one call of `gankit.study.run`, kept in a folder when it is done; started again,
+the command goes on with the next one.
 
 What is judged: the distribution of the best 5 % of the runs, as in the lecture's figures; the share of runs that fail,
 which are those that diverge or end farther from the data than they began; and whether the order of the cells would be
@@ -12,9 +12,11 @@ the same again, by Kendall's tau between seeds and between halves of the setting
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,9 @@ from matplotlib.figure import Figure
 from scipy.stats import kendalltau
 
 import gankit as gk
+from figures.judging import Judge
 from figures.provenance import command_line, rounded, save, stamp
 from gankit import classifiers
-from gankit.metrics.evaluation import evaluate_classes
 from gankit.models.sampling import sample
 from gankit.plotting import color_of, use_style
 from gankit.recipes import Networks, Recipe
@@ -39,21 +41,18 @@ BASE = Recipe(
     networks=Networks("mlp", z_dim=16, depth=3, width=48),
     batch_size=32,
 )
+WORLDS = {"digits": BASE, "mnist": BASE.changed({"name": "lipschitz-mnist", "data": "mnist", "width": 64})}
+"""The same small GAN on either; that of MNIST is a little wider."""
 REGULARISERS = ("none", "GP", "DR", "SN", "LN", "BN", "L2")
 """The lecture's six, and nothing, to compare with."""
 COSTS = {"ns": "NS", "ls": "LS", "wgan": "WGAN"}
 BASELINE = "RpGAN+R1+R2"
 """The modern baseline, beside the table: one cost, and two penalties of one strength."""
-OF_WGAN = ("none", "GP", "SN")
-"""What is tried with the Wasserstein cost: without a bound on the slope, and with the two that were made for one."""
-CELLS = (
-    (BASELINE, "rpgan"),
-    *((regulariser, cost) for cost in ("ns", "ls") for regulariser in REGULARISERS),
-    *((regulariser, "wgan") for regulariser in OF_WGAN),
-)
+CELLS = ((BASELINE, "rpgan"), *itertools.product(REGULARISERS, COSTS))
 
-MEASURE = "FD[digits classifier]"
-SAMPLES = 500
+MEASURE = "FD"
+"""The Frechet distance in the features of the world's classifier."""
+SAMPLES, REAL = 500, 10_000
 DIVERGED = 1e6
 """Stands for the distance of a run that diverged, where settings are compared in pairs: farther than any."""
 STEPS = 600
@@ -98,40 +97,45 @@ def changes(regulariser: str, cost: str, setting: Mapping[str, float]) -> dict[s
 
 def measure(run: Trainer) -> dict[str, torch.Tensor]:
     """The Fréchet distance of every replica's samples, `[S]`; NaN where they are no numbers."""
-    data = gk.data.load("digits")
     x = sample(run.G, SAMPLES)
     sound = x.flatten(1).isfinite().all(1)
-    found = evaluate_classes(x.nan_to_num(), data, classifiers.load("digits", train=True))[MEASURE]
+    found = judge_of(run.data.name)(x.nan_to_num())["distance"]
     return {MEASURE: torch.where(sound, found, torch.nan)}
 
 
+@cache
+def judge_of(name: str) -> Judge:
+    """What judges pictures like those of a data set, against its first `REAL`."""
+    data, network = gk.data.load(name), classifiers.load(name, train=True)
+    real = classifiers.compute_features(network, data.normalise(data.images[:REAL]))
+    return Judge(network, real, data.class_frequencies())
+
+
 def search(
-    regulariser: str, cost: str, tried: Sequence[Mapping[str, float]], seeds: Sequence[int], steps: int
+    world: str, cell: tuple[str, str], tried: Sequence[Mapping[str, float]], seeds: Sequence[int], steps: int
 ) -> list[list[float]]:
     """A cell: the distances at the end, `[settings, seeds]`; None for a run that diverged."""
     result = gk.study.run(
-        BASE,
-        {str(i): changes(regulariser, cost, setting) for i, setting in enumerate(tried)},
+        WORLDS[world],
+        {str(i): changes(*cell, setting) for i, setting in enumerate(tried)},
         seeds,
         steps,
         measures=[measure],
         evaluations=1,
         log_every=steps,
         survive=True,
-        data=gk.data.load("digits"),
         progress=False,
     )
     return [rounded(np.array(one[MEASURE][-1], float), 4) for one in result["curves"].values()]
 
 
-def start(seeds: Sequence[int]) -> list[float]:
+def start(world: str, seeds: Sequence[int]) -> list[float]:
     """The distance before training, of each seed."""
-    G, D = gk.pair(lambda seed: BASE.networks((1, 8, 8), seed), seeds)
-    found = measure(gk.Trainer(G, D, gk.data.load("digits"), device="cpu"))
-    return rounded(found[MEASURE].numpy(), 4)
+    return rounded(measure(WORLDS[world].build(seeds, device="cpu"))[MEASURE].numpy(), 4)
 
 
 def compute(
+    world: str = "digits",
     n_settings: int = 60,
     n_seeds: int = 2,
     steps: int = STEPS,
@@ -141,6 +145,7 @@ def compute(
     """All cells.
 
     Args:
+        world: a key of `WORLDS`.
         n_settings: settings tried in each cell.
         n_seeds: seeds 0..n_seeds-1 of each setting.
         steps: generator steps of a run.
@@ -148,8 +153,8 @@ def compute(
         folder: where cells are kept.
 
     Returns:
-        "settings"; "start" `[seeds]`; "distance", cell "regulariser cost" -> `[settings, seeds]`; "of_settings",
-        means over the seeds `[settings]`; "summary"; "seconds", CPU time of each cell.
+        "world"; "settings"; "start" `[seeds]`; "distance", cell "regulariser cost" -> `[settings, seeds]`;
+        "of_settings", means over the seeds `[settings]`; "summary"; "seconds", CPU time of each cell.
     """
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -157,19 +162,20 @@ def compute(
     kept: dict[str, dict[str, Any]] = {}
     for regulariser, cost in CELLS:
         name = f"{regulariser} {cost}"
-        path = Path(folder) / f"{name.replace(' ', '-')}-{n_settings}-{n_seeds}-{steps}.json"
+        path = Path(folder) / f"{world}-{name.replace(' ', '-')}-{n_settings}-{n_seeds}-{steps}.json"
         if not path.exists():
             if time.perf_counter() - begun > 60 * minutes:
                 raise Unfinished(f"{len(kept)} of {len(CELLS)} cells are done; the same command goes on")
             clock = time.process_time()
-            found = search(regulariser, cost, tried, seeds, steps)
+            found = search(world, (regulariser, cost), tried, seeds, steps)
             path.parent.mkdir(parents=True, exist_ok=True)
             save({"distance": found, "seconds": round(time.process_time() - clock, 1)}, path)
             print(f"{name}: {time.process_time() - clock:.0f} s", flush=True)
         kept[name] = json.loads(path.read_text())
     result = {
+        "world": world,
         "settings": [{key: rounded(value, 4) for key, value in one.items()} for one in tried],
-        "start": start(seeds),
+        "start": start(world, seeds),
         "steps": steps,
         "samples": SAMPLES,
         "distance": {name: one["distance"] for name, one in kept.items()},
@@ -302,7 +308,11 @@ def draw(result: Mapping[str, Any]) -> Figure:
             left.plot([x] * len(found), found, ".", color=color, ms=5, label=mark)
             left.plot([x - 0.1, x + 0.1], [np.median(found)] * 2, "-", color=color, lw=1.5)
             right.bar(x, 100 * cells[name]["fails"], 0.22, color=color)
-    left.set(yscale="log", ylabel="FD[digits classifier]", xlabel="regulariser, best 5 % of its settings")
+    left.set(
+        yscale="log",
+        ylabel=f"FD[{result['world']} classifier]",
+        xlabel="regulariser, best 5 % of its settings",
+    )
     right.set(ylabel="runs that fail (%)", xlabel="regulariser, all runs")
     for ax in (left, right):
         ax.set_xticks(range(len(places)), places, fontsize=8)
