@@ -14,7 +14,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.environment.collectors.toctree import TocTreeCollector
 
 import gankit
-from book import first_uses, needs, parts, reference, taught
+from book import captions, first_uses, needs, parts, reference, taught
 
 HERE = Path(__file__).parent
 SOURCE = (
@@ -122,7 +122,8 @@ CITATION = """\
 
 def write_teaching(folder: Path) -> None:
     """Write what the page on teaching includes: which chapter needs which, and the rows of the assignments' table."""
-    rows = ["| assignment | chapters | points | minutes |", "|---|---|---|---|"]
+    caption = f"**{TAUGHT.labels['table']}** The assignments; minutes are what a student is meant to need.\n"
+    rows = [caption, "| assignment | chapters | points | minutes |", "|---|---|---|---|"]
     for path in sorted((HERE.parent / "course" / "assignments").glob("[0-9][0-9]_*.md")):
         text = path.read_text("utf-8")
         title, chapters, minutes = (
@@ -217,12 +218,18 @@ def keep_links(_app: Sphinx, _docname: str, source: list[str]) -> None:
     source[0] = taught.without_absent(source[0], lambda name: TAUGHT.linked(name, HERE), TAUGHT.site)
 
 
-def say_scopes(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: Any) -> None:
-    """A head cell says that it is its column's, to those who hear a table."""
+def finish_tables(_app: Sphinx, page: str, _template: str, context: dict[str, Any], _tree: Any) -> None:
+    """A head cell says whether it is its column's or its row's, and a chapter's tables have its number."""
     if "body" in context:
-        context["body"] = re.sub(
-            r'<th class="head([^"]*)">', r'<th class="head\1" scope="col">', context["body"]
-        )
+        context["body"] = captions.say_scopes(context["body"])
+    if found := re.match(r"(\d\d)_", page):
+        name = TAUGHT.labels["table"].rstrip(".")
+        context["body"] = captions.number(context["body"], f"{name} {int(found[1])}")
+
+
+def take_captions(_app: Sphinx, tree: Any) -> None:
+    """The paragraph `**Table.** ...` above a table becomes its caption."""
+    captions.take(tree, TAUGHT.labels["table"])
 
 
 def link_first_uses(app: Sphinx, tree: Any) -> None:
@@ -236,7 +243,9 @@ def link_first_uses(app: Sphinx, tree: Any) -> None:
 
 
 def setup(app: Sphinx) -> None:
+    app.add_node(captions.table_caption, html=(captions.visit, captions.depart))
+    app.connect("doctree-read", take_captions)
     app.connect("doctree-read", link_first_uses)
-    app.connect("html-page-context", say_scopes)
+    app.connect("html-page-context", finish_tables)
     app.connect("source-read", keep_links)
     app.connect("autodoc-process-docstring", read_plainly)

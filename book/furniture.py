@@ -23,7 +23,7 @@ from mdit_py_plugins.colon_fence import colon_fence_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from mdit_py_plugins.front_matter import front_matter_plugin
 
-from book import taught
+from book import captions, taught
 from book.offline import loads_of_page
 from book.quotes import check_quotes
 from book.taught import ENGLISH
@@ -55,6 +55,7 @@ def problems(text: Path, notebook: Path, bibliography: Path) -> list[str]:
         *check_headings(parts, labels),
         *check_card(parts, labels),
         *check_equations(parts),
+        *check_tables(parts, labels),
         *check_exercises(parts),
         *check_citations(source, parts, keys),
         *check_pictures(source),
@@ -71,9 +72,9 @@ def problems(text: Path, notebook: Path, bibliography: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Part:
-    """A heading, a paragraph, an equation or a directive, and the line on which it starts."""
+    """A heading, a paragraph, an equation, a table or a directive, and the line on which it starts."""
 
-    kind: str  # "heading", "text", "math" or "directive"
+    kind: str  # "heading", "text", "math", "directive", "table" or "head" (of a column)
     line: int
     name: str = ""  # h1, h2 for a heading; the directive's name
     argument: str = ""  # what follows a directive's name; a heading's title
@@ -103,6 +104,10 @@ def walk(text: str, first: int = 1) -> Iterator[Part]:
                 yield from walk(token.content[len(options) :], line + 1 + options.count("\n"))
         elif token.type == "heading_open" and following is not None:
             yield Part("heading", line, token.tag, following.content)
+        elif token.type == "table_open":
+            yield Part("table", line)
+        elif token.type == "th_open" and following is not None:
+            yield Part("head", line, content=following.content)
         elif token.type in ("math_block", "math_block_label", "amsmath"):
             yield Part(
                 "math", line, token.info if token.type == "math_block_label" else "", content=token.content
@@ -158,6 +163,15 @@ def check_equations(parts: list[Part]) -> Iterator[str]:
             yield f"line {part.line}: the equation has no label; write `$$ ... $$ (chapter-name)`."
         if part.kind == "directive" and part.name == "math" and not part.option("label"):
             yield f"line {part.line}: the equation has no label; write `:label: chapter-name`."
+
+
+def check_tables(parts: list[Part], labels: Labels) -> Iterator[str]:
+    label = f"**{labels['table']}**"
+    for before, part in itertools.pairwise([None, *parts]):
+        if part.kind == "table" and not (before and before.content.startswith(f"{label} ")):
+            yield f"line {part.line}: the table has no caption; write `{label} ...` in a paragraph above it."
+        if part.kind == "head" and not captions.has_words(part.content):
+            yield f"a table's column is headed {part.content!r}; write words beside a symbol."
 
 
 def check_exercises(parts: list[Part]) -> Iterator[str]:
@@ -268,8 +282,10 @@ def check_outputs(path: Path) -> Iterator[str]:
         if kinds & {"application/vnd.jupyter.widget-view+json"}:
             yield f"{where} shows a widget, which no page can: print or draw instead."
         for output in cell.outputs:
-            for address in loads_of_page("".join(output.get("data", {}).get("text/html", ""))):
+            html = "".join(output.get("data", {}).get("text/html", ""))
+            for address in loads_of_page(html):
                 yield f"{where} loads {address}; the book works offline."
+            yield from (f"{where} returns HTML whose {problem}." for problem in captions.problems(html)[1])
             if output.output_type == "error" and "raises-exception" not in tags:
                 yield f"{where} holds the error {output.ename}; one that is meant has the tag `raises-exception`."
             if output.output_type == "stream" and output.name == "stderr":

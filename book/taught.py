@@ -17,6 +17,7 @@ ENGLISH: dict[str, Any] = {
     "prerequisites": "Prerequisites.",
     "runtime": "Quick runtime.",
     "seconds": "s on two cores",
+    "table": "Table.",
     "ending": ["What this does not explain", "Summary", "Exercises", "References"],
 }
 LINK = re.compile(r"\[([^\[\]]+)\]\((\d\d_\w+)\.(ipynb|md)(#[^)\s]*)?\)")

@@ -68,6 +68,16 @@ BROKEN = {
     ),
     "unknown citation": ("goodfellow2014", "goodfellow1914", "not in references.bib"),
     "nothing cited": ("{cite:t}`goodfellow2014`", "that he", "nothing is cited"),
+    "table without caption": (
+        "## Summary",
+        "Two.\n\n| a cost | w |\n|---|---|\n| b | c |\n\n## Summary",
+        "no caption",
+    ),
+    "heading of a symbol": (
+        "## Summary",
+        "**Table.** Two.\n\n| cost | $w$ |\n|---|---|\n| b | c |\n\n## Summary",
+        "words beside a symbol",
+    ),
     "bibliography of all": (":filter: docname in docnames\n", "", "one {bibliography}"),
     "long cell": ("heads = rng", "x = 1\n" * 20 + "heads = rng", "lines of code"),
     "wide line": ("heads = rng", f"x = {1!r:>90}\nheads = rng", "has a line of 94 columns"),
@@ -126,6 +136,7 @@ OUTPUTS: dict[str, tuple[dict, nbformat.NotebookNode, str]] = {
         "compared by nbval",
     ),
     "widget": ({}, display("application/vnd.jupyter.widget-view+json"), "shows a widget"),
+    "table": ({}, display("text/html", "<table><tr><td>1</td></tr></table>"), "has no caption"),
     "script": ({}, display("text/html", "<script src='https://example.org/x.js'>"), "works offline"),
     "too large": (FIGURE, display("image/png", "A" * 1_500_000), "bytes"),
 }

@@ -10,6 +10,7 @@ import pytest
 
 from book import build, offline
 from tests.book.conftest import example_chapter, make_book
+from tests.book.test_captions import tables_of
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -37,9 +38,17 @@ def test_chapters_equations_figures_and_exercises_have_the_number_of_the_file(si
     assert 'alt="A curve that circles the origin and never reaches it."' in page
 
 
-def test_heads_of_tables_say_their_scope(site: Path) -> None:
-    page = (site / "notation.html").read_text("utf-8")
-    assert page.count('<th class="head') == page.count('scope="col"') > 0
+def test_tables_have_captions_and_scopes(site: Path) -> None:
+    """Those of the small chapter, and of the real pages beside the chapters."""
+    found = tables_of(site)
+    assert {page: lacks for page, (_, lacks) in found.items() if lacks} == {}
+    count = {page: tables for page, (tables, _) in found.items()}
+    assert (count["04_dirac_gan"], count["notation"], count["laboratory"]) == (1, 3, 1)
+    assert count["teaching"] >= 2
+    page = (site / "04_dirac_gan.html").read_text("utf-8")
+    assert '<caption><span class="caption-number">Table 4.1 </span>How the distance' in page
+    assert "Table.</strong>" not in page, "the paragraph has moved"
+    assert '<th scope="row" class="stub"><p>alternating' in page
 
 
 def test_first_uses_lead_to_the_glossary(site: Path) -> None:
