@@ -35,7 +35,7 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -57,7 +57,7 @@ KEPT = Path("runs/queue")
 DEVICES = {"cpu": "cpu", "cuda": "h100"}
 """--device -> the key of its estimates."""
 GRACE = 300
-"""Seconds that an item has to write a checkpoint after it was asked to stop: a step and a judgement may be under way."""
+"""Seconds that an item has to write a checkpoint after it was asked to stop: a judgement may be under way."""
 NICE = 15
 
 
@@ -296,7 +296,8 @@ def launch(
     )  # fmt: skip
     if hasattr(os, "setpriority"):
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
+            own = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PROCESS, process.pid, max(own, niceness))
     return process
 
 
@@ -530,9 +531,8 @@ def check(items: Sequence[Item], device: str, workers: int, limit: float = 600) 
                         problem = _problem(item, process.returncode, own)
                         failures += problem is not None
                         passed |= set() if problem else {item.name}
-                        say(
-                            f"{item.name}: {problem or 'starts, writes and can be judged'}, {time.monotonic() - begun:.0f} s"
-                        )
+                        said = problem or "starts, writes and can be judged"
+                        say(f"{item.name}: {said}, {time.monotonic() - begun:.0f} s")
         finally:
             stop([process for _, process, _, _ in under_way], 5)
     return failures
