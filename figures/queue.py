@@ -494,6 +494,7 @@ def check(items: Sequence[Item], device: str, workers: int, limit: float = 600) 
         The number of items that failed.
     """
     failures = 0
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that nothing is left behind
     with tempfile.TemporaryDirectory() as folder:
         pictures = Path(folder, "pictures")
         draw_pictures(pictures)
