@@ -289,7 +289,9 @@ def environment(device: str) -> dict[str, str]:
 def launch(
     words: Sequence[str], device: str, log: IO[bytes], niceness: int = NICE
 ) -> subprocess.Popen[bytes]:
-    """Start a command with low priority, in a process group of its own: Ctrl-C reaches the queue alone."""
+    """Start a command with low priority, in a process group of its own: Ctrl-C reaches the queue alone.
+
+    Its niceness is the queue's own where that is higher."""
     process = subprocess.Popen(
         words, cwd=ROOT, env=environment(device), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         start_new_session=True,
@@ -521,7 +523,7 @@ def check(items: Sequence[Item], device: str, workers: int, limit: float = 600) 
                         *shlex.split(item.tiny.replace("{pictures}", str(pictures))),
                     ]
                     with open(own / "log.txt", "wb") as log:
-                        under_way.append((item, launch(words, device, log, 0), own, time.monotonic()))
+                        under_way.append((item, launch(words, device, log, -20), own, time.monotonic()))
                 time.sleep(0.1)
                 for one in list(under_way):
                     item, process, own, begun = one
