@@ -483,7 +483,7 @@ def plan(
 # --- Checking -----------------------------------------------------------------------------------------------------
 
 
-def check(items: Sequence[Item], device: str, workers: int, limit: float = 600) -> int:
+def check(items: Sequence[Item], device: str, workers: int, limit: float = 1_200) -> int:
     """Run every item with its tiny budget into a temporary folder, and judge its rows by what it writes.
 
     Args:
