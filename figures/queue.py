@@ -12,8 +12,8 @@ paired seeds, what data it needs below the data root (GANKIT_DATA), and an estim
 and on one card ("h100"). It is done when the result holds so many seeds. The rows that it decides are those of
 `ledger.toml` that read this result; and new ones, whose claims `queue.toml` states before anything is run.
 
-Items run as processes of one thread each, with low priority. What is longer than the time left is begun only when
-nothing that fits is left, and only if it can go on later: most commands keep finished parts and checkpoints in a
+Items run as processes with low priority, on a CPU of one thread each. What is longer than the time left is begun only
+when nothing that fits is left, and only if it can go on later: most commands keep finished parts and checkpoints in a
 folder below runs/queue. At the end of the minutes, or at Ctrl-C, running items are asked to stop, which they do after
 writing a checkpoint. The same command goes on where it stopped. Minutes spent are kept in runs/queue, and refine the
 estimates: a finished item's own, and the others' by the ratio of this machine to the one of the estimates.
@@ -279,10 +279,11 @@ class Running:
 
 
 def environment(device: str) -> dict[str, str]:
-    """Of an item's process: one thread, few lines of progress, and no card unless it is asked for."""
-    own = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TQDM_MININTERVAL": "20", "PYTHONUNBUFFERED": "1"}
+    """Of an item's process: few lines of progress; on a CPU one thread and no card."""
+    own = {"TQDM_MININTERVAL": "20", "PYTHONUNBUFFERED": "1"}
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
+    alone = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    hidden = alone if device == "cpu" else {}
     return {**os.environ, **own, **hidden, "PYTHONPATH": path}
 
 
