@@ -224,9 +224,11 @@ def paired(result: Mapping, own_task: bool, *, first: str, than: str | float, cl
     return Verdict(_status(wins, losses, p, claim, own_task), here, wins, losses, p)
 
 
-def counted(result: Mapping, own_task: bool, *, holds: str, seeds: int) -> Verdict:
-    """A claim counted over seeds when the result was made: `holds` leads to a count, or to a share of `seeds`."""
+def counted(result: Mapping, own_task: bool, *, holds: str, seeds: int | str) -> Verdict:
+    """A claim counted over seeds when the result was made: `holds` leads to a count, or to a share of `seeds`, which is
+    their number or leads to their list."""
     found = value_at(result, holds)
+    seeds = len(value_at(result, seeds)) if isinstance(seeds, str) else seeds
     wins = round(found * seeds) if isinstance(found, float) else int(found)
     if not 0 <= wins <= seeds:
         raise ValueError(f"'{holds}' must count some of {seeds} seeds, got {found}")

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-"""Name -> type in which matrix products and convolutions are computed; parameters are always float32."""
+Values = float | bool | tuple["Values", ...]
+
+PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
+"""Name -> type of what matrix products and convolutions give; parameters are always float32.
+
+"tf32" lets a card round the factors of products to 10 bits of mantissa and add up in float32, several times faster than
+"float32", which on a card is float32 throughout. On a CPU both are the same.
+"""
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
@@ -19,7 +26,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
 
     Args:
         device: where the tensors are.
-        precision: "float32", where the context does nothing, or "bfloat16".
+        precision: "float32" or "tf32", where the context does nothing, or "bfloat16".
 
     Raises:
         ValueError: an unknown precision.
@@ -29,6 +36,33 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     if device.type == "meta":  # shapes without numbers have no precision
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+@contextmanager
+def products(device: torch.device, precision: str) -> Iterator[None]:
+    """Around forward and backward passes: whether a card may round the factors of float32 products (TF32).
+
+    PyTorch's own choice is that convolutions may and matrix products may not.
+
+    Args:
+        device: where the tensors are; nothing is changed unless it is a card.
+        precision: a key of `PRECISIONS`; only "tf32" lets it.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    try:
+        with torch.backends.cudnn.flags(
+            enabled=torch.backends.cudnn.enabled,
+            benchmark=torch.backends.cudnn.benchmark,
+            deterministic=torch.backends.cudnn.deterministic,
+            allow_tf32=precision == "tf32",
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
@@ -68,6 +102,21 @@ def channels_last(net: nn.Module) -> nn.Module:
         if p.ndim == 4:
             p.data = p.data.contiguous(memory_format=torch.channels_last)
     return net
+
+
+@lru_cache(maxsize=1024)
+def constant(values: Values, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Numbers that the host knows as a tensor on a device, copied there once; not to be changed in place.
+
+    A copy in every step would make the host wait for a GPU each time, and no CUDA graph may hold one.
+
+    Args:
+        values: a number or truth value, or tuples of them, nested as the tensor is.
+        device: where the tensor is.
+        dtype: of the tensor.
+    """
+    with torch.inference_mode(False):  # else a later step could not differentiate what it is multiplied with
+        return torch.tensor(values, device=device, dtype=dtype)
 
 
 @contextmanager

@@ -13,15 +13,16 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from filelock import FileLock
 from matplotlib.figure import Figure
 
-from figures.leakyema.runs import CONVENTIONAL, LEAKY
+from figures.leakyema.runs import BETAS, CONVENTIONAL, LEAKY
 from figures.mm_nsat.coverage import label_bits, label_distance
 from figures.provenance import command_line, rounded, stamp
 from gankit import classifiers, commands
@@ -43,6 +44,29 @@ BIGGAN = shlex.split(
     "--save-every 100 --keep-every 150 --log-every 10"
 )
 """An eighth of the recipe's filters, two discriminator steps instead of four, a hundredth of its steps."""
+
+SNGAN = shlex.split(
+    "--loss hinge --width 16 --batch-size 32 --n-dis 2 --lr 5e-4 --ema-decay 0.99 --steps 1600 "
+    "--save-every 100 --keep-every 400 --log-every 20"
+)
+"""A sixteenth of the recipe's filters, half of its batch, a sixtieth of its steps; hinge cost and two discriminator
+steps as in section 4.1 of the LeakyEMA paper, which has five."""
+
+WGANGP = shlex.split(
+    "--loss wgan --beta2 0.9 --width 16 --batch-size 32 --n-dis 5 --lr 5e-4 --ema-decay 0.99 --steps 1000 "
+    "--save-every 100 --keep-every 250 --log-every 20"
+)
+"""The same networks without normalisation in D, with appendix B's penalty, betas and discriminator steps."""
+
+SNGAN_FULL = shlex.split(
+    "--loss hinge --width 128 --batch-size 64 --n-dis 5 --lr 2e-4 --ema-decay 0.99 --precision tf32 --steps 1200 "
+    "--save-every 300 --keep-every 1200 --log-every 20"
+)
+"""Section 4.1's cost, optimiser, batch and discriminator steps, and Miyato's generator's filters, for minutes on a
+card: a two-hundredth of its steps, and an average with a memory of 100."""
+
+COUNTED = ("--steps", "--save-every", "--keep-every", "--log-every", "--leak-start")
+"""Flags that count generator steps."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +97,12 @@ class Run:
 COUNTS = ("fd", "class_divergence", "classes_covered")
 TABLE6 = ("is", "fd", "precision", "recall", "density", "coverage")
 
+
+def _averaged(label: str, recipe: str, flags: Sequence[str], color: str) -> Run:
+    """A run of six seeds, one after another, of which the average is measured."""
+    return Run(label, recipe, flags, range(6), False, "teacher", TABLE6, color)
+
+
 RUNS: Mapping[str, Run] = {
     name: Run(label, f"{name}-cifar10-conv4", CONV4, range(5), True, "generator", COUNTS, color_of(name))
     for name, label in (("ns", "NS"), ("mm-nsat", "MM-nsat"), ("mm", "MM"))
@@ -88,25 +118,69 @@ RUNS: Mapping[str, Run] = {
         TABLE6,
         LEAKY,
     ),
+    "sngan": _averaged("SNGAN", "sn-cifar10", SNGAN, CONVENTIONAL),
+    **{
+        f"sngan-leak-{beta}": _averaged(
+            f"SNGAN + LeakyEMA, β = 0.{beta}",
+            "sn-cifar10",
+            [*SNGAN, "--leak-beta", f"0.{beta}", "--leak-start", "640"],
+            color,
+        )
+        for beta, color in zip(("25", "5", "75"), BETAS, strict=False)
+    },
+    "sngan-full": _averaged("SNGAN, 128 filters", "sn-cifar10", SNGAN_FULL, CONVENTIONAL),
+    "sngan-full-leak": _averaged(
+        "SNGAN, 128 filters + LeakyEMA",
+        "sn-cifar10",
+        [*SNGAN_FULL, "--leak-beta", "0.5", "--leak-start", "480"],
+        LEAKY,
+    ),
+    "wgan-gp": _averaged("WGAN-GP", "gp-cifar10", WGANGP, CONVENTIONAL),
+    "wgan-gp-leak-25": _averaged(
+        "WGAN-GP + LeakyEMA",
+        "gp-cifar10",
+        [*WGANGP, "--leak-beta", "0.25", "--leak-start", "400"],
+        LEAKY,
+    ),
 }
 """The paper's Conv-4 with three costs (figure 8 of the sample-weighting paper), whose networks it measures without
-averaging; and the two BigGANs of LeakyEMA's table 6, of which it measures the average."""
+averaging; the two BigGANs of LeakyEMA's table 6, of which it measures the average; and SNGAN and WGAN-GP with the leaks
+of its tables 1 and 3, from the paper's share of the run on, 0.4."""
 
-PAIRS = {"mm-nsat": "ns", "mm": "ns", "leakyema": "biggan"}
+PAIRS = {
+    "mm-nsat": "ns",
+    "mm": "ns",
+    "leakyema": "biggan",
+    **{f"sngan-leak-{beta}": "sngan" for beta in ("25", "5", "75")},
+    "sngan-full-leak": "sngan-full",
+    "wgan-gp-leak-25": "wgan-gp",
+}
 """Run -> the one that it is compared with, seed by seed: equal weights, latents and data at the start."""
 
 
+CHAPTER = ("ns", "mm-nsat", "mm", "biggan", "leakyema")
+"""The runs that chapter 20 tells of."""
+
+
 def compute(
-    data: str = "cifar10", folder: str = "runs/cifar10", runs: str = "", seeds: int = 0, samples: int = 2_000
+    data: str = "cifar10",
+    folder: str = "runs/cifar10",
+    runs: str = "",
+    seeds: int = 0,
+    samples: int = 2_000,
+    real: int = REAL,
+    length: float = 1.0,
 ) -> dict[str, Any]:
     """Train what is not trained yet, measure the curves, and collect them.
 
     Args:
         data: CIFAR-10: the name, for torchvision's files; or a folder, .zip or pack of class folders.
         folder: where runs, the classifier and the curves are kept.
-        runs: names of `RUNS` with commas between them; "" takes all.
-        seeds: how many of each run's seeds; 0 takes all.
+        runs: names of `RUNS` with commas between them; "" takes those of chapter 20, the Conv-4 and the BigGANs.
+        seeds: how many seeds of each run; 0 takes its own.
         samples: generated pictures for each seed and checkpoint.
+        real: real pictures that they are compared with.
+        length: every number of steps, that of a checkpoint's and of the leak's start too, times this.
 
     Returns:
         "runs": for each run its command (of the first seed, where each has a run of its own), seeds, "steps" `[T]`,
@@ -117,19 +191,21 @@ def compute(
     Raises:
         ValueError: an unknown run.
     """
-    names = [name for name in runs.split(",") if name] or list(RUNS)
+    names = [name for name in runs.split(",") if name] or list(CHAPTER)
     if unknown := set(names) - set(RUNS):
         raise ValueError(f"runs must be among {', '.join(RUNS)}, got {', '.join(sorted(unknown))}")
     root = Path(folder)
     judge = root / "classifiers.pt"
-    if not judge.exists():
-        gankit("classifier", data, "--to", judge)
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / "classifiers.lock"):  # runs side by side wait for one judge
+        if not judge.exists():
+            gankit("classifier", data, "--to", judge)
     found = {}
     for name in names:
-        run = RUNS[name]
-        chosen = list(run.seeds)[: seeds or None]
+        run = stretched(RUNS[name], length)
+        chosen = list(range(seeds)) or list(run.seeds)
         found[name] = collect(
-            [measured(part, judge, run, samples) for part in train(run, chosen, data, root)]
+            [measured(part, judge, run, samples, real) for part in train(run, chosen, data, root / name)]
         )
         found[name] |= facts(run, chosen)
     wall = sum(run["wall_time_s"] for run in found.values())
@@ -137,12 +213,21 @@ def compute(
         "runs": found,
         "classifier_accuracy": rounded(classifiers.read(judge)[0].test_accuracy, 4),
         "samples": samples,
-        "real": REAL,
+        "real": real,
         "summary": summarise(found),
         "provenance": stamp(
             wall, range(max(len(run["seeds"]) for run in found.values())), ("torch", "numpy")
         ),
     }
+
+
+def stretched(run: Run, length: float) -> Run:
+    """The run with every number of steps times `length`, at least 1."""
+    flags = list(run.flags)
+    for i, flag in enumerate(flags[:-1]):
+        if flag in COUNTED:
+            flags[i + 1] = str(max(1, round(int(flags[i + 1]) * length)))
+    return replace(run, flags=flags)
 
 
 def gankit(*words: Any) -> None:
@@ -169,7 +254,7 @@ def train(run: Run, seeds: Sequence[int], data: str, root: Path) -> list[Path]:
     return folders
 
 
-def measured(out: Path, judge: Path, run: Run, samples: int) -> dict[str, Any]:
+def measured(out: Path, judge: Path, run: Run, samples: int, real: int = REAL) -> dict[str, Any]:
     """What `gankit evaluate --curve` finds in a folder, with two sets of latents, and what was logged there."""
     curves = {}
     for key, latents in {"scores": 0, "again": 1}.items():
@@ -188,7 +273,7 @@ def measured(out: Path, judge: Path, run: Run, samples: int) -> dict[str, Any]:
                     "-n",
                     samples,
                 ),
-                *("--n-real", REAL, "--features", "classifier", "--weights", judge),
+                *("--n-real", real, "--features", "classifier", "--weights", judge),
                 *("--sample-seed", latents, "--no-errors", "--quiet", "--to", target),
             )
         curves[key] = json.loads(target.read_text())
@@ -341,19 +426,25 @@ def draw_costs(result: Mapping[str, Any]) -> Figure:
 
 
 def draw_biggans(result: Mapping[str, Any]) -> Figure:
-    """Table 6's columns over training, for BigGAN with a leak and without; the leak begins at the dotted line."""
+    """Table 6's columns over training, for runs with a leak and without; leaks begin at the dotted line."""
     use_style()
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.4))
     labels = {"fd": "FD, classifier's features (no unit)", "precision": "precision", "recall": "recall"}
     for ax, (metric, label) in zip(axes, labels.items(), strict=True):
-        _curves(ax, result, ("biggan", "leakyema"), metric)
-        flags = list(RUNS["leakyema"].flags)
-        ax.axvline(int(flags[flags.index("--leak-start") + 1]), color="black", lw=0.8, ls=":")
+        _curves(ax, result, list(result["runs"]), metric)
+        for start in {one for run in result["runs"].values() for one in _starts(run["command"])}:
+            ax.axvline(start, color="black", lw=0.8, ls=":")
         ax.set_ylabel(label)
     axes[0].set_yscale("log")
     label_distance(axes[0])
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
+
+
+def _starts(command: str) -> list[int]:
+    """The step at which the leak begins, from a command that says it."""
+    words = shlex.split(command)
+    return [int(words[words.index("--leak-start") + 1])] if "--leak-start" in words else []
 
 
 def draw_pairs(result: Mapping[str, Any]) -> Figure:
@@ -387,7 +478,7 @@ def _curves(ax: plt.Axes, result: Mapping[str, Any], names: Sequence[str], metri
 
 
 def draw(result: Mapping[str, Any]) -> Figure:
-    """The costs of the Conv-4 where they were trained, else the BigGANs."""
+    """The costs of the Conv-4 where they were trained, else the averaged generators."""
     return draw_costs(result) if "ns" in result["runs"] else draw_biggans(result)
 
 

@@ -129,6 +129,11 @@ SETTINGS: Mapping[str, Recipe] = {
         data="cifar10", networks=Networks("sngan", z_dim=128, width=128), loss="hinge", steps=250_000, batch_size=64,
         n_dis=5, g_optimizer=gk.Adam(2e-4), d_optimizer=gk.Adam(2e-4), ema=gk.EMA(0.999),
     ),
+    "cifar10-sngan-narrow": Recipe(
+        "leakyema-cifar10-sngan-narrow", "cifar10-sngan for a CPU",
+        data="cifar10", networks=Networks("sngan", z_dim=128, width=16), loss="hinge", steps=2_000, batch_size=32,
+        n_dis=2, g_optimizer=gk.Adam(5e-4), d_optimizer=gk.Adam(5e-4), ema=gk.EMA(0.99),
+    ),
     "cifar10-wgan-gp": Recipe(
         "leakyema-cifar10-wgan-gp", "appendix B with the networks for 32 pixels",
         data="cifar10", networks=Networks("wgan-gp", z_dim=128, width=128), loss="wgan", steps=250_000, batch_size=64,
@@ -154,6 +159,7 @@ def experiment(
     steps: int = 0,
     evaluations: int = 8,
     samples: int = 1_000,
+    pictures: str = "",
     folder: str = "",
     **others: Any,
 ) -> dict[str, Any]:
@@ -166,6 +172,7 @@ def experiment(
         steps: generator steps; 0 takes the recipe's.
         evaluations: how often samples are judged, the end included.
         samples: generated images per replica and judgement.
+        pictures: data in place of the setting's: a name, or a folder, .zip or pack; "" for the setting's.
         others: as for `train`.
         folder: where checkpoints go; a run that finds one goes on from it. "" keeps none.
 
@@ -181,6 +188,7 @@ def experiment(
     if n_seeds < 1:
         raise ValueError(f"n_seeds must be at least 1, got {n_seeds}")
     recipe = SETTINGS[setting]
+    recipe = dataclasses.replace(recipe, data=pictures or recipe.data)
     result = train(
         recipe,
         variants,

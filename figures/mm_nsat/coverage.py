@@ -40,6 +40,8 @@ SETTINGS = (
     "mnist-conv4",
     "mnist-conv4-fast",
     "cifar10-conv4",
+    "cifar10-conv4-sn",
+    "cifar10-conv4-sn-fast",
 )
 """Those of `runs.SETTINGS` with ten classes, named by a classifier, and the ring of eight modes."""
 
@@ -54,6 +56,7 @@ def compute(
     n_seeds: int = 10,
     steps: int = 0,
     evaluations: int = 10,
+    pictures: str = "",
     folder: str = "",
 ) -> dict[str, Any]:
     """Train all variants of a figure.
@@ -65,6 +68,7 @@ def compute(
         n_seeds: seeds 0..n_seeds-1 for every variant.
         steps: generator steps; 0 takes the recipe's.
         evaluations: how often samples are judged.
+        pictures: data in place of the setting's: a name, or a folder, .zip or pack; "" for the setting's.
         folder: where checkpoints go; a run that finds one goes on from it. "" keeps none.
 
     Returns:
@@ -88,6 +92,7 @@ def compute(
         evaluations=evaluations,
         samples=samples,
         log_every=5 if setting in SAMPLES else 50,
+        pictures=pictures,
         out=Path(folder) if folder else None,
     )
     summary = runs.summarise(result, names)

@@ -71,6 +71,10 @@ SETTINGS: Mapping[str, Recipe] = {
     "mnist-conv4-fast": _CONV4.changed({"width": 16, "batch_size": 64, "lr": 5e-4}),
     "mnist-fc3": recipes["ns-mnist-fc4"].changed({"depth": 3}),
     "cifar10-conv4": dataclasses.replace(_CONV4, data="cifar10", steps=390_625),
+    "cifar10-conv4-sn": recipes["ns-conv4-sn-cifar10"],
+    "cifar10-conv4-sn-fast": recipes["ns-conv4-sn-cifar10"].changed(
+        {"width": 16, "batch_size": 64, "lr": 5e-4}
+    ),
     "stacked-digits": recipes["ns-digits"].changed(
         {"data": "stacked-digits", "z_dim": 32, "width": 96, "steps": 2_000}
     ),
@@ -91,6 +95,7 @@ def train(
     samples: int = 1_000,
     log_every: int = 5,
     callback: study.Measure | None = None,
+    pictures: str = "",
     out: Path | None = None,
 ) -> dict[str, Any]:
     """All variants and seeds of one setting (`gankit.study.run`).
@@ -104,6 +109,7 @@ def train(
         samples: generated images or points per replica and evaluation.
         log_every: steps between two readings of gradients and logits.
         callback: called at every evaluation as well; its numbers, one per replica, join the result.
+        pictures: data in place of the setting's, as `gankit.data.load` names them; "" for the setting's.
         out: folder for checkpoints. A run that finds one there goes on from it.
 
     Returns:
@@ -115,7 +121,7 @@ def train(
         KeyError: an unknown setting.
     """
     recipe = SETTINGS[setting]
-    data = gk.data.load(recipe.data)
+    data = gk.data.load(pictures or recipe.data)
     measure = judge(data)
     result = study.run(
         recipe,

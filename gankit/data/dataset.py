@@ -264,11 +264,14 @@ class MappedDataset(Dataset):
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """As `Dataset.batch`: float32 images and int64 labels, on `target`."""
         flat = indices.flatten().to(self.device)
-        images, labels = self.images.index_select(0, flat), self.labels.index_select(0, flat)
-        if self.target.type == "cuda":
-            # From pinned memory, so that the copy runs beside the GPU's work instead of waiting for it.
-            images, labels = images.pin_memory(), labels.pin_memory()
-        images, labels = (x.to(self.target, non_blocking=True) for x in (images, labels))
+        # Into pinned memory, so that the copy to a GPU runs beside its work instead of waiting for it. Nothing in a step
+        # waits for the GPU, so the host reads the next rows meanwhile.
+        pinned = self.target.type == "cuda"
+        found = []
+        for x in (self.images, self.labels):
+            rows = torch.empty((len(flat), *x.shape[1:]), dtype=x.dtype, pin_memory=pinned)
+            found.append(torch.index_select(x, 0, flat, out=rows).to(self.target, non_blocking=True))
+        images, labels = found
         # Converted on the device: uint8 is a quarter of the bytes to move.
         return self.normalise(images).reshape(*indices.shape, *self.shape), labels.reshape(indices.shape)
 

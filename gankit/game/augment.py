@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from gankit.data import Dataset
+from gankit.device import constant
 from gankit.game.transformations import NAMES, Draw, Probability, transformed
 from gankit.streams import Streams
 
@@ -182,7 +183,7 @@ def _each(
     else:
         if (len(p),) != streams.lead:
             raise ValueError(f"p must have one number for each replica, {list(streams.lead)}, got {len(p)}")
-        per_replica = torch.tensor(p, device=streams.device)
+        per_replica = constant(p, streams.device, torch.float32)
     return per_replica[..., None].expand(*streams.lead, n).flatten()
 
 

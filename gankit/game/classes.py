@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gankit.device import constant
 from gankit.game.play import Play, Verdict
 from gankit.models.blocks import HALVES
 
@@ -83,7 +83,7 @@ def class_entropy(verdict: Verdict, labels: Tensor | None) -> Tensor:
 
 
 def _weighted(weight: float | tuple[float, ...], cost: Tensor) -> Tensor:
-    return cost * torch.as_tensor(weight, dtype=cost.dtype, device=cost.device)
+    return cost * constant(weight, cost.device, cost.dtype)
 
 
 def _check(name: str, weight: float | tuple[float, ...]) -> None:

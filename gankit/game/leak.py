@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from gankit.device import PRECISIONS, autocast
+from gankit.device import PRECISIONS, autocast, constant
 
 if TYPE_CHECKING:
     from gankit.game.play import Play
@@ -115,7 +115,9 @@ def leak_batch(leak: Leak, play: Play, real: Tensor, labels: Tensor | None) -> t
         taught = torch.take_along_dim(taught, best.reshape(*best.shape, *[1] * (taught.ndim - dim - 1)), dim)
         y = None if y is None else y.gather(dim, best)
     if min(counts) < k:  # replicas replace different numbers: keep the real sample past each one's count
-        keep = torch.arange(k, device=real.device) >= torch.tensor(counts, device=real.device)[:, None]
+        keep = (
+            torch.arange(k, device=real.device) >= constant(tuple(counts), real.device, torch.long)[:, None]
+        )
         shaped = keep.reshape(*keep.shape, *[1] * (real.ndim - dim - 1))
         taught = torch.where(shaped, real.narrow(dim, 0, k), taught)
         y = None if y is None else torch.where(keep, labels.narrow(dim, 0, k), y)

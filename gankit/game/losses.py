@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, relu, softplus
 
 from gankit import processes
+from gankit.device import constant
 
 if TYPE_CHECKING:
     from gankit.game.play import Game, Play
@@ -102,7 +103,7 @@ class Relativistic(Loss):
         fake = play.fake_verdict.logits
         margin = fake - real
         if self.paired is not True:
-            margin = torch.where(torch.tensor(self.paired, device=fake.device)[:, None], margin, fake)
+            margin = torch.where(constant(self.paired, fake.device, torch.bool)[:, None], margin, fake)
         return self.g_loss(margin)
 
     def check(self, game: Game) -> None:
@@ -373,9 +374,9 @@ def _by_row(functions: Sequence[Callable[..., Tensor]]) -> Callable[..., Tensor]
     rows: dict[Callable[..., Tensor], list[int]] = {}
     for i, function in enumerate(functions):
         rows.setdefault(function, []).append(i)
-    order = torch.tensor([i for group in rows.values() for i in group])
-    back = torch.argsort(order)
-    in_order = torch.equal(back, torch.arange(len(functions)))
+    order = [i for group in rows.values() for i in group]
+    back = tuple(sorted(range(len(order)), key=order.__getitem__))
+    in_order = order == sorted(order)
 
     def apply(*arguments: Tensor) -> Tensor:
         for x in arguments:
@@ -385,7 +386,7 @@ def _by_row(functions: Sequence[Callable[..., Tensor]]) -> Callable[..., Tensor]
                 )
         parts = [f(*(_take(x, group) for x in arguments)) for f, group in rows.items()]
         joined = torch.cat(parts)
-        return joined if in_order else joined[back.to(joined.device)]
+        return joined if in_order else joined[constant(back, joined.device, torch.long)]
 
     return apply
 
@@ -394,7 +395,7 @@ def _take(x: Tensor, rows: list[int]) -> Tensor:
     """Rows of x; a run of neighbours comes as a view, without a copy."""
     if rows[-1] - rows[0] + 1 == len(rows):
         return x[rows[0] : rows[-1] + 1]
-    return x[rows]
+    return x[constant(tuple(rows), x.device, torch.long)]
 
 
 def _logits(name: str, logits: Tensor) -> Tensor:

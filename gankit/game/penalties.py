@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from gankit.device import constant
 from gankit.game.play import Play
 from gankit.models.ensemble import Ensemble, lead_shape
 
@@ -238,7 +239,7 @@ def _half(gamma: PerReplica, squared_slope: Tensor) -> Tensor:
 
 def _times(strength: PerReplica, value: Tensor) -> Tensor:
     """A strength, or one for each replica, times a value `[*lead]`."""
-    return value * torch.as_tensor(strength, dtype=value.dtype, device=value.device)
+    return value * constant(strength, value.device, value.dtype)
 
 
 def slope(score: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

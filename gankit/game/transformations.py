@@ -33,6 +33,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from gankit.device import constant
 from gankit.streams import Streams
 
 Probability = float | Tensor
@@ -105,7 +106,8 @@ def turn(draw: Draw, p: Probability) -> Tensor:
     if draw.like.shape[-1] != draw.like.shape[-2]:
         raise ValueError(f"turns by 90 degrees need square images, got {tuple(draw.like.shape[-2:])}")
     quarter = draw.where(p, (draw.uniform() * 4).floor(), 0.0).long()
-    cos, sin = draw.like.new_tensor([[1, 0, -1, 0], [0, 1, 0, -1]])[:, quarter]
+    turns = constant(((1, 0, -1, 0), (0, 1, 0, -1)), draw.like.device, draw.like.dtype)
+    cos, sin = turns[:, quarter]
     return _places(cos, sin, 0, -sin, cos, 0)
 
 
@@ -198,7 +200,8 @@ def hue(draw: Draw, p: Probability) -> Tensor:
     if draw.like.shape[1] == 1:
         return _affine(_unit(draw))
     third = math.sqrt(1 / 3)
-    cross = draw.like.new_tensor([[0, -third, third], [third, 0, -third], [-third, third, 0]])
+    rows = ((0, -third, third), (third, 0, -third), (-third, third, 0))
+    cross = constant(rows, draw.like.device, draw.like.dtype)
     return _affine(angle.cos() * _unit(draw) + (1 - angle.cos()) * _luma(draw) + angle.sin() * cross)
 
 

@@ -21,6 +21,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gankit.device import constant
 from gankit.models.blocks import Discriminator, Generator, Squeeze, positive, seeded
 
 START = 4
@@ -123,7 +124,7 @@ class BilinearDown(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        row = x.new_tensor([1.0, 3.0, 3.0, 1.0]) / 8
+        row = constant((1, 3, 3, 1), x.device, x.dtype) / 8
         kernel = (row[:, None] * row).expand(x.shape[-3], 1, 4, 4)
         padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
         return F.conv2d(padded, kernel, stride=2, groups=x.shape[-3])

@@ -212,7 +212,7 @@ class Recipe:
         batch_size: samples of each kind in a minibatch.
         n_dis: discriminator steps per generator step.
         accumulate: minibatches whose gradients are averaged for one step.
-        precision: of products and convolutions, float32 or bfloat16.
+        precision: of products and convolutions, float32, tf32 or bfloat16.
         g_optimizer: the generator's optimiser.
         d_optimizer: the discriminator's optimiser.
         ema: the averaged generator.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gankit import processes
+from gankit.device import constant
 from gankit.game.losses import unit_rescaling
 
 GRADIENTS = ("g_grad", "d_grad")
@@ -41,7 +42,7 @@ def unit_gradient(
     n_params = sum(g.numel() for g in gradient) // (lead[0] if lead else 1)
     factor = unit_rescaling(gradient_norm(gradient, lead), n_params)
     if isinstance(unit, tuple):
-        factor = torch.where(torch.tensor(unit, device=factor.device), factor, torch.ones_like(factor))
+        factor = torch.where(constant(unit, factor.device, torch.bool), factor, torch.ones_like(factor))
     return [g * factor.reshape(*lead, *[1] * (g.ndim - len(lead))).to(g) for g in gradient]
 
 

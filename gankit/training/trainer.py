@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from gankit import processes
 from gankit.data import Dataset
-from gankit.device import autocast, channels_last, pick_device, threads_for
+from gankit.device import autocast, channels_last, pick_device, products, threads_for
 from gankit.game.leak import Leak
 from gankit.game.losses import Loss, losses, per_replica
 from gankit.game.play import (
@@ -49,6 +49,7 @@ from gankit.models.ensemble import Ensemble, lead_shape
 from gankit.streams import Streams
 from gankit.training import checkpoints
 from gankit.training.average import EMA, Teacher
+from gankit.training.capture import Captured
 from gankit.training.freezing import freeze
 from gankit.training.gradients import averaged, unit_gradient
 from gankit.training.optimisers import Adam, Optimizer, descend, load_optimizer, set_rates
@@ -74,7 +75,8 @@ class Trainer:
         n_dis: discriminator steps per generator step.
         accumulate: minibatches whose gradients are averaged for one step of an optimiser, for batches that do not fit
             into memory. A cost that rescales a minibatch (MM-nsat) rescales each of them on its own.
-        precision: "float32", or "bfloat16" for matrix products and convolutions; costs and penalties stay in float32.
+        precision: of matrix products and convolutions, "float32", "tf32" or "bfloat16" (`gankit.device.PRECISIONS`);
+            costs and penalties stay in float32.
         g_optimizer, d_optimizer: settings of the optimisers (`gankit.training.optimisers`).
         ema: decay of the averaged generator (`run.teacher`).
         leak: replace real samples by the teacher's (LeakyEMA), or None.
@@ -172,6 +174,7 @@ class Trainer:
         self.teacher = Teacher(self.G, ema, batch_size)
         self.states: States = _initial_states(self.game.rules, self.lead, self.device)
         self._to_share: list[Play] = []
+        self.captured: Captured | None = None
         self.steps = 0
         self.folder: Path | None = None
         self.history: list[dict[str, Any]] = []
@@ -180,6 +183,16 @@ class Trainer:
     # --- One step --------------------------------------------------------------------------------------------
 
     def step(self) -> dict[str, Any]:
+        """Learning rates as scheduled, then `update`; returns what that does."""
+        self._grow()
+        for optimizer, schedule in self.schedules.values():
+            set_rates(optimizer, schedule, self.steps)
+        with products(self.device, self.precision):
+            seen = self.update() if self.captured is None else self.captured()
+        self.steps += 1
+        return seen
+
+    def update(self) -> dict[str, Any]:
         """`n_dis` discriminator updates and one generator update; then the rules' states follow.
 
         Returns:
@@ -187,16 +200,12 @@ class Trainer:
             rules noted of it, and the rules' states, `[*lead]` each, on the device; and the gradients of both networks
             (`d_grad`, `g_grad`), lists.
         """
-        self._grow()
-        for optimizer, schedule in self.schedules.values():
-            set_rates(optimizer, schedule, self.steps)
         for _ in range(self.n_dis):
             d = self.d_step()
         seen = d | self.g_step()
         per_step = self.n_dis * self.accumulate * self.batch_size
         for rule in self.game.rules:
             self.states = {**self.states, **rule.update(self.states, {**seen, "step_images": per_step})}
-        self.steps += 1
         return seen | self.states
 
     def d_step(self) -> dict[str, Any]:
@@ -315,30 +324,40 @@ class Trainer:
                 recorder.after(self.step())
         return self
 
-    def compile(self, **settings: Any) -> Trainer:
+    def compile(self, mode: str | None = None, **settings: Any) -> Trainer:
         """Let `torch.compile` rewrite the three networks, in place; to be called before `fit`.
 
         It joins the operations between convolutions, and compiling takes minutes. Where a step is nearly all
         convolutions there is little to gain: `tests/bench/bench_step.py` shows how much. On a CPU a step of SNGAN-32
         with 64 filters became 1.13 times faster.
 
+        The mode "cuda-graph" leaves the networks as they are and records whole steps as CUDA graphs
+        (`gankit.training.capture`): for networks so small that a card waits for Python. Both can be had, one after the
+        other.
+
         Args:
-            settings: of `torch.compile` (`mode`, `backend`).
+            mode: "cuda-graph", or one of `torch.compile`.
+            settings: others of `torch.compile` (`backend`).
 
         Returns:
             The trainer itself.
 
         Raises:
             ValueError: for an Ensemble, which `vmap` runs, or with penalties of the slope, whose gradient of a gradient
-                compiled networks do not have.
+                compiled networks do not have; with "cuda-graph", see `gankit.training.capture.check`.
         """
+        if mode == "cuda-graph":
+            if settings:
+                raise ValueError(f"mode 'cuda-graph' takes no settings of torch.compile, got {settings}")
+            self.captured = Captured(self)
+            return self
         if self.lead or self.game.d_terms:
             what = "an Ensemble" if self.lead else f"penalties of the slope ({self.game.d_terms[0]})"
             raise ValueError(
                 f"compile works for plain networks without penalties of the slope, and this run has {what}"
             )
         for net in (self.G, self.D, self.teacher.net):
-            net.compile(**settings)
+            net.compile(mode=mode, **settings)
         return self
 
     def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -440,6 +459,8 @@ class Trainer:
         self.folder = Path(path).resolve().parent
         self.steps, self.seconds = state["step"], state["seconds"]
         self.history = json.loads(state["history"])
+        if self.captured is not None:  # the optimisers' means are other tensors now
+            self.captured = Captured(self)
         return self
 
     def start_from(self, path: str | Path) -> Trainer:

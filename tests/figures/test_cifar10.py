@@ -65,6 +65,15 @@ def part(seeds, steps=(10, 20), offset=0.0):
     }
 
 
+def test_a_longer_run_has_all_its_numbers_of_steps_longer():
+    run = cifar10.stretched(cifar10.RUNS["leakyema"], 10)
+    own = recipes[run.recipe].changed(cifar10.flags.read(run.flags))
+    assert (own.steps, own.leak.start) == (12_000, 6_000)
+    short = cifar10.stretched(cifar10.RUNS["leakyema"], 0.001)
+    assert recipes[run.recipe].changed(cifar10.flags.read(short.flags)).steps == 1
+    assert cifar10.stretched(cifar10.RUNS["ns"], 1.0) == cifar10.RUNS["ns"]
+
+
 def test_seeds_of_several_folders_stand_side_by_side():
     together, apart = cifar10.collect([part([3, 4, 5])]), cifar10.collect([part([3]), part([4]), part([5])])
     assert apart | {"wall_time_s": 2.0} == together

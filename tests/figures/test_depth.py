@@ -92,13 +92,17 @@ def test_a_study_is_computed_once_and_drawn(sets, tmp_path, monkeypatch):
         property(lambda self: depth.recipes["ns-digits"].changed({"width": 4, "steps": 400})),
     )
     folder = tmp_path / "runs"
-    result = depth.compute("cifar10-conv4,animals-conv6", 2, str(folder))
+    result = depth.compute("cifar10-conv4,animals-conv6", 2, 400, str(folder))
     assert list(result["runs"]) == ["cifar10-conv4", "animals-conv6"]
     assert result["runs"]["animals-conv6"]["steps"] == [200, 400]
-    again = depth.compute("cifar10-conv4,animals-conv6", 2, str(folder))
+    again = depth.compute("cifar10-conv4,animals-conv6", 2, 400, str(folder))
     assert again["runs"] == result["runs"]
     assert_shaped_alike(result, again)
     assert_drawn(depth.draw(result))
     assert depth.table(result).count("p = ") == 2
+    longer = depth.compute(
+        "cifar10-conv4", 1, 600, str(folder)
+    )  # a part of another length is no part of this
+    assert longer["runs"]["cifar10-conv4"]["steps"] == [200, 400, 600]
     with pytest.raises(ValueError, match="got cifar10-conv9"):
-        depth.compute("cifar10-conv9", 1, str(folder))
+        depth.compute("cifar10-conv9", 1)
