@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from gankit.classifiers.synthetic import Augment, FixedSet, Protocol, Source, Tr
 from gankit.classifiers.weights import ReplicaWeighted
 from gankit.data import Dataset
 from gankit.training import Trainer
+from gankit.training.checkpoints import latest
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def train_gans(
     steps: int | None = None,
     weights: Tensor | None = None,
     loss: str = "mm-nsat",
+    folder: Path | None = None,
 ) -> Trainer:
     """Conditional GANs side by side, one for each seed; a seed may occur again with other weights.
 
@@ -85,6 +88,7 @@ def train_gans(
         steps: generator steps; None is the world's.
         weights: of the images, ``[len(seeds), N]``; None draws all alike.
         loss: the cost.
+        folder: where checkpoints go; a run that finds one goes on from it. None keeps none.
     """
     data = train if weights is None else ReplicaWeighted.of(train, weights)
     pixels = int(np.prod(train.shape))
@@ -97,7 +101,10 @@ def train_gans(
     )
     adam = {"g_optimizer": gk.Adam(lr=1e-3), "d_optimizer": gk.Adam(lr=1e-3)}
     run = Trainer(G, D, data, loss=loss, batch_size=world.batch_size, device="cpu", **adam)
-    return run.fit(world.steps if steps is None else steps, progress=False)
+    if folder is not None and (found := latest(folder)):
+        run.load(found)
+    steps = world.steps if steps is None else steps
+    return run.fit(max(0, steps - run.steps), out=folder, save_every=1_000, progress=False)
 
 
 def learn(

@@ -8,6 +8,7 @@ steps. The reverse: how many generated images a classifier of real ones gets rig
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -53,12 +54,15 @@ ORDERINGS = {
 """What the paper's table says -> (the better column, the worse one)."""
 
 
-def compute(world: str = "digits", n_seeds: int = 10, G: nn.Module | None = None) -> dict[str, Any]:
+def compute(
+    world: str = "digits", n_seeds: int = 10, folder: str = "", G: nn.Module | None = None
+) -> dict[str, Any]:
     """Train GANs and, for each column, a classifier for each.
 
     Args:
         world: a key of `runs.WORLDS`.
         n_seeds: seeds 0..n_seeds-1.
+        folder: where checkpoints of the GANs go; a run that finds one goes on from it. "" keeps none.
         G: an ensemble of trained conditional generators of so many replicas; None trains.
 
     Returns:
@@ -70,7 +74,7 @@ def compute(world: str = "digits", n_seeds: int = 10, G: nn.Module | None = None
     train, test = setting.load()
     judge = setting.judge(train, test)
     if G is None:
-        G = runs.train_gans(setting, train, seeds).teacher.net
+        G = runs.train_gans(setting, train, seeds, folder=Path(folder) if folder else None).teacher.net
     trained = {}
     accepted: dict[str, Any] = {}
     for column, on in COLUMNS.items():

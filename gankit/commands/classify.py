@@ -16,6 +16,7 @@ from gankit.classifiers.networks import NETWORKS
 from gankit.classifiers.synthetic import Augment, FixedSet, Generated, Protocol, Source
 from gankit.commands import flags
 from gankit.data import DataError, Dataset, pack_writer
+from gankit.device import PRECISIONS
 from gankit.files import write_json
 from gankit.models.ensemble import lead_shape
 from gankit.models.union import Union
@@ -63,6 +64,12 @@ def add(commands: flags.Commands) -> None:
     )
     command.add_argument("--best", action="store_true", help="the checkpoints that `train --best` kept")
     command.add_argument("--truncation", type=float, metavar="PSI", help="largest |z| (default: none)")
+    command.add_argument(
+        "--precision",
+        choices=tuple(PRECISIONS),
+        default="float32",
+        help="of the generators; bfloat16 takes less time where the processor has it (default: %(default)s)",
+    )
     images = command.add_argument_group("images")
     images.add_argument(
         "--fixed", type=flags.positive, metavar="N", help="N images made once, not new ones in each batch"
@@ -127,7 +134,12 @@ def classify(arguments: argparse.Namespace) -> None:
     judge = _judge(run, test, protocol, augment, arguments) if arguments.filter else None
     G = Union([m.teacher.net if arguments.network == "teacher" else m.G for m in members], arguments.shares)
     generated = Generated(
-        G, judge=judge, threshold=arguments.threshold, truncation=arguments.truncation, seed=arguments.seed
+        G,
+        judge=judge,
+        threshold=arguments.threshold,
+        truncation=arguments.truncation,
+        seed=arguments.seed,
+        precision=arguments.precision,
     )
     source = _source(generated, run.data, arguments)
     student = _student(run.data, arguments).to(run.device)

@@ -96,7 +96,8 @@ def test_classify_prints_and_writes_the_same_and_repeats_itself(conditional, cap
 
 def test_a_fixed_set_is_kept_as_a_pack(conditional, tmp_path):
     folder = tmp_path / "set"
-    assert call("classify", "--from", conditional[0], "--fixed", 25, "--keep", folder, *SHORT) == 0
+    made = ("--fixed", 25, "--keep", folder, "--precision", "bfloat16")
+    assert call("classify", "--from", conditional[0], *made, *SHORT) == 0
     kept = gk.data.load(str(folder))
     assert len(kept) == 25
     assert kept.shape == (1, 8, 8)

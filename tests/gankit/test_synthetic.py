@@ -52,6 +52,32 @@ def test_every_call_draws_new_images_whatever_the_buffer():
     assert torch.equal(torch.cat(parts), x)
 
 
+def test_a_set_is_made_in_one_pass_with_a_bar(monkeypatch, capsys):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    made = synthetic.make_set(Generated(Painter(0.1)), 2_345, name="grey", classes="abcd", progress=True)
+    assert "2345/2345" in capsys.readouterr().err
+    images, labels = Generated(Painter(0.1)).draw(2_345)
+    assert torch.equal(made.labels, labels)
+    # What a file holds: 256 levels.
+    assert (made.normalise(made.images) - images.clamp(-1, 1)).abs().max() <= 0.5 / 127.5 + 1e-6
+    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
+        synthetic.make_set(Generated(Painter()), 0, name="none", classes="abcd")
+
+
+def test_bfloat16_changes_images_by_little_and_their_type_not_at_all():
+    G, _ = gk.models.biggan_cifar((3, 8, 8), 10, z_dim=16, width=8)
+    (exact, labels), (rough, same) = (
+        Generated(G, buffer=150, precision=name).draw(300) for name in ("float32", "bfloat16")
+    )
+    assert rough.dtype == exact.dtype == torch.float32
+    assert torch.equal(labels, same)
+    difference = (rough - exact).abs()
+    assert 0 < difference.mean() < 2 / 127.5  # levels of 255
+    assert torch.corrcoef(torch.stack([rough.flatten(), exact.flatten()]))[0, 1] > 0.999
+    with pytest.raises(ValueError, match="precision must be one of float32, bfloat16, got 'half'"):
+        Generated(G, precision="half")
+
+
 def test_truncation_limits_z():
     images, labels = Generated(Painter(1.0), truncation=0.5).draw(400)
     z = images - (labels / 4 * 2 - 0.75)[:, None, None, None]
