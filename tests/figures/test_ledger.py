@@ -117,9 +117,10 @@ def status_of(table: dict, result: dict) -> str:
             ranks = [sum(x <= check["paper"] for x in ours), sum(x >= check["paper"] for x in ours)]
             return "differs" if 2 * (min(ranks) + 1) / (len(ours) + 1) <= 0.05 else "undecided"
         case "counted":
-            found = walk(result, check["holds"])
-            wins = round(found * check["seeds"]) if isinstance(found, float) else found
-            losses = check["seeds"] - wins
+            found, n = walk(result, check["holds"]), check["seeds"]
+            n = len(walk(result, n)) if isinstance(n, str) else n  # where the result says its seeds
+            wins = round(found * n) if isinstance(found, float) else found
+            losses = n - wins
         case "paired":
             first, than = numbers(result, check["first"]), check["than"]
             second = numbers(result, than) if isinstance(than, str) else [than] * len(first)
