@@ -307,9 +307,6 @@ def test_a_check_finds_what_cannot_start_or_be_judged(tmp_path: Path, program: P
     row = {"paper": "mm_nsat", "item": "x", "paper_value": "", "setting": "", "scale": "toy"}
     wrong = row | {"check": {"kind": "paired", "first": "c", "than": "b", "claim": "below"}}
     program.write_text(
-        program.read_text().replace("(kept /", "kept.mkdir(parents=True, exist_ok=True); (kept /", 1)
-    )
-    program.write_text(
         PROGRAM.replace('(kept / "starts")', 'kept.mkdir(parents=True, exist_ok=True)\n(kept / "starts")')
     )
     good = item("good", program, 0, tiny="x")
@@ -344,7 +341,7 @@ def test_the_command_line_lists_plans_and_teaches(capsys, monkeypatch) -> None:
     for arguments, message in {
         (): "--minutes must say how much time there is",
         ("--minutes", "-1"): "above 0",
-        ("--only", "nothing"): "no item nothing; there are incremental-table03",
+        ("--only", "nothing"): "no item nothing; there are gpu-measurements",
         ("--minutes", "1", "--workers", "-1"): "--workers must be at least 1, got -1",
     }.items():
         with pytest.raises(SystemExit):
