@@ -497,7 +497,9 @@ def check(items: Sequence[Item], device: str, workers: int, limit: float = 1_200
         The number of items that failed.
     """
     failures = 0
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that nothing is left behind
+    handler = signal.signal(
+        signal.SIGTERM, lambda number, _: sys.exit(128 + number)
+    )  # nothing is left behind
     with tempfile.TemporaryDirectory() as folder:
         pictures = Path(folder, "pictures")
         draw_pictures(pictures)
@@ -539,6 +541,7 @@ def check(items: Sequence[Item], device: str, workers: int, limit: float = 1_200
                         say(f"{item.name}: {said}, {time.monotonic() - begun:.0f} s")
         finally:
             stop([process for _, process, _, _ in under_way], 5)
+            signal.signal(signal.SIGTERM, handler)
     return failures
 
 
@@ -551,7 +554,7 @@ def _problem(item: Item, status: int, own: Path) -> str | None:
         verdicts(rows_of(item), own / "result.json")
         return None if (own / "result.json").is_file() else "FAILED: it wrote no result"
     except (KeyError, ValueError) as error:
-        return f"FAILED: a row cannot be judged: {error}"
+        return f"FAILED: a row cannot be judged: {error.args[0]}"
 
 
 def draw_pictures(folder: Path, n: int = 45, side: int = 32) -> None:

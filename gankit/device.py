@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
+from torch._guards import detect_fake_mode
 
 Values = float | bool | tuple["Values", ...]
 
@@ -104,7 +105,6 @@ def channels_last(net: nn.Module) -> nn.Module:
     return net
 
 
-@lru_cache(maxsize=1024)
 def constant(values: Values, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Numbers that the host knows as a tensor on a device, copied there once; not to be changed in place.
 
@@ -115,6 +115,15 @@ def constant(values: Values, device: torch.device, dtype: torch.dtype) -> Tensor
         device: where the tensor is.
         dtype: of the tensor.
     """
+    if (
+        detect_fake_mode() is not None
+    ):  # operations are counted on tensors without numbers, which nobody else may get
+        return torch.tensor(values, device=device, dtype=dtype)
+    return _kept(values, device, dtype)
+
+
+@lru_cache(maxsize=1024)
+def _kept(values: Values, device: torch.device, dtype: torch.dtype) -> Tensor:
     with torch.inference_mode(False):  # else a later step could not differentiate what it is multiplied with
         return torch.tensor(values, device=device, dtype=dtype)
 

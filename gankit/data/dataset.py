@@ -264,8 +264,8 @@ class MappedDataset(Dataset):
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """As `Dataset.batch`: float32 images and int64 labels, on `target`."""
         flat = indices.flatten().to(self.device)
-        # Into pinned memory, so that the copy to a GPU runs beside its work instead of waiting for it. Nothing in a step
-        # waits for the GPU, so the host reads the next rows meanwhile.
+        # Into pinned memory, so that the copy to a GPU runs beside its work instead of waiting for it. Nothing in a
+        # step waits for the GPU, so the host reads the next rows meanwhile.
         pinned = self.target.type == "cuda"
         found = []
         for x in (self.images, self.labels):

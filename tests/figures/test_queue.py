@@ -59,7 +59,7 @@ def program(tmp_path: Path) -> Path:
 
 
 def wait_for(path: Path) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 400
     while not path.exists() and time.monotonic() < until:
         time.sleep(0.05)
 
@@ -268,7 +268,7 @@ def test_a_signal_stops_cleanly(tmp_path: Path, program: Path) -> None:
     kept = tmp_path / "kept" / "slow"
     wait_for(kept / "starts")
     process.send_signal(signal.SIGINT)
-    printed = process.communicate(timeout=60)[0].decode()
+    printed = process.communicate(timeout=400)[0].decode()
     assert process.returncode == 128 + signal.SIGINT
     assert (kept / "asked").exists()
     assert "slow (goes on)" in printed
@@ -307,9 +307,6 @@ def test_a_check_finds_what_cannot_start_or_be_judged(tmp_path: Path, program: P
     row = {"paper": "mm_nsat", "item": "x", "paper_value": "", "setting": "", "scale": "toy"}
     wrong = row | {"check": {"kind": "paired", "first": "c", "than": "b", "claim": "below"}}
     program.write_text(
-        program.read_text().replace("(kept /", "kept.mkdir(parents=True, exist_ok=True); (kept /", 1)
-    )
-    program.write_text(
         PROGRAM.replace('(kept / "starts")', 'kept.mkdir(parents=True, exist_ok=True)\n(kept / "starts")')
     )
     good = item("good", program, 0, tiny="x")
@@ -344,7 +341,7 @@ def test_the_command_line_lists_plans_and_teaches(capsys, monkeypatch) -> None:
     for arguments, message in {
         (): "--minutes must say how much time there is",
         ("--minutes", "-1"): "above 0",
-        ("--only", "nothing"): "no item nothing; there are incremental-table03",
+        ("--only", "nothing"): "no item nothing; there are gpu-measurements",
         ("--minutes", "1", "--workers", "-1"): "--workers must be at least 1, got -1",
     }.items():
         with pytest.raises(SystemExit):

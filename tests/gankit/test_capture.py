@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import gankit as gk
@@ -199,6 +200,10 @@ def test_constants_are_copied_once_and_keep_their_types():
     weight = torch.ones(2, requires_grad=True)
     (weight * made).sum().backward()  # what inference mode makes could not be differentiated
     assert weight.grad.tolist() == [7, 8]
+    for values in ((9.0, 1.0), (7.0, 8.0)):  # not there before, and there
+        with FakeTensorMode():
+            assert isinstance(constant(values, cpu, torch.float32), FakeTensor)
+        assert type(constant(values, cpu, torch.float32)) is Tensor
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
