@@ -89,7 +89,8 @@ def digits(repeats: int) -> dict[str, float]:
 def images(repeats: int, width: int = 16) -> dict[str, float]:
     """Ratios for the paper's pair, with both precisions of the generator, and what bfloat16 does to the images."""
     G, net = pair(width)
-    test = gk.data.Dataset("none", torch.zeros(10, 3, 32, 32, dtype=torch.uint8), torch.arange(10))
+    blank = torch.zeros(10, 3, 32, 32, dtype=torch.uint8)
+    test = gk.data.Dataset("blank", blank, torch.arange(10), tuple("0123456789"))
     protocol = Protocol(1, 8, 125, learning_rate=0.01)
     made = FixedSet(*Generated(G).draw(1_000))
     seconds: dict[str, list[float]] = {"fixed": [], "float32": [], "bfloat16": []}
@@ -158,7 +159,9 @@ def distances(repeats: int) -> dict[str, float]:
 
 def main() -> None:
     parser = common.parser(__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="digits, images, count or distances (default: all)")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help="digits, images, count or distances (default: all)"
+    )
     parser.add_argument("--repeats", type=int, default=5, help="turns (default: 5)")
     arguments = parser.parse_args()
     parts = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from figures import provenance
+from figures import ledger, provenance
 from figures.incremental import (
     fig01_embedding,
     mixing,
@@ -66,6 +66,23 @@ def test_table_1_as_stored():
     assert all((np.array(stored["best"][k]) >= np.array(stored["last"][k])).all() for k in stored["last"])
 
 
+def test_each_accuracy_that_was_run_is_compared_in_the_ledger():
+    rows = [row for row in ledger.read() if row.paper == "incremental" and row.result]
+    single = {f"last.{name}" for name in table01_single_gan.PAPER}
+    several = {f"accuracy.{name}" for name in table03_several_gans.PAPER}
+    stored = provenance.load("incremental/table03_several_gans")["accuracy"]
+    # Third weighted GANs, and a fourth and a fifth GAN, were not run.
+    several &= {f"accuracy.{name}" for name in stored}
+    assert len(several) == 11
+    for result, cells in {"table01_single_gan": single, "table03_several_gans": several}.items():
+        checks = [row.check for row in rows if row.result == f"incremental/{result}.json"]
+        assert cells <= {check[side] for check in checks for side in ("first", "than")}
+    # What generated images are compared with in table 2 is what the result says of real ones.
+    stored = provenance.load("incremental/table02_diversity")
+    constants = {row.check["than"] for row in rows if not isinstance(row.check["than"], str)}
+    assert constants == set(stored["real"].values())
+
+
 def test_diversity_ranking_mixing_and_maps():
     result = table02_diversity.compute(2)
     json.dumps(result, allow_nan=False)
@@ -73,7 +90,8 @@ def test_diversity_ranking_mixing_and_maps():
     assert_drawn(table02_diversity.draw(result))
     ranks = ranking.compute(2)
     json.dumps(ranks, allow_nan=False)
-    assert ranks["correlation"]["FD, all"]["n"] == 10
+    sizes = {name: c["n"] for name, c in ranks["correlation"].items() if name.startswith("FD")}
+    assert list(sizes.values()) == [12, 10, 8, 2]  # all; without young averages; old; old averages
     assert_drawn(ranking.draw(ranks))
     mixed = mixing.compute(2)
     json.dumps(mixed, allow_nan=False)
