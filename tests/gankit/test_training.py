@@ -238,7 +238,7 @@ def test_bfloat16_trains_with_float32_parameters_costs_and_penalties(source):
 
 
 def test_an_unknown_precision_or_accumulation_is_refused():
-    with pytest.raises(ValueError, match="precision must be one of float32, bfloat16, got 'float16'"):
+    with pytest.raises(ValueError, match="precision must be one of float32, tf32, bfloat16, got 'float16'"):
         trainer(precision="float16")
     with pytest.raises(ValueError, match="accumulate must be at least 1, got 0"):
         trainer(accumulate=0)
