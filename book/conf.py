@@ -21,6 +21,7 @@ SOURCE = (
     HERE / "_build" / "source"
 )  # where `build.py site` gathers the pages, the chapters' notebooks among them
 TAUGHT = taught.load(HERE)
+NEEDS = needs.read(HERE, TAUGHT)
 
 project = "GAN dynamics"
 author = "The GAN dynamics book contributors"
@@ -133,7 +134,7 @@ def write_teaching(folder: Path) -> None:
         points = sum(map(int, re.findall(r"^:points: (\d+)$", text, re.MULTILINE)))
         rows.append(f"| {path.stem[:2]} {title} | {chapters} | {points} | {minutes} |")
     for name, text in (
-        ("needs.svg", needs.svg(needs.read(HERE, TAUGHT))),
+        ("needs.svg", needs.svg(NEEDS)),
         ("assignments.txt", "\n".join(rows)),
     ):
         write(folder / name, text)
@@ -238,7 +239,9 @@ def link_first_uses(app: Sphinx, tree: Any) -> None:
     if docname == "glossary":
         first_uses.name_entries(tree)
     elif re.match(r"\d\d_", docname):
-        first_uses.point_to_both(tree)
+        app.env.note_dependency(str(SOURCE / "reference" / "needs.svg"))  # what follows has one source
+        later = needs.following(NEEDS, docname)
+        first_uses.complete_card(tree, {f"{name}.html": title for name, title in later.items()})
         first_uses.link(tree, first_uses.words(first_uses.GLOSSARY.read_text("utf-8")))
 
 

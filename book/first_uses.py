@@ -6,7 +6,7 @@ A word is looked for in running text alone: not in headings, code, formulas, cap
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -81,13 +81,22 @@ def link(tree: nodes.document, known: dict[str, str], page: str = "glossary.html
             )
 
 
-def point_to_both(tree: nodes.document) -> None:
-    """Say below a chapter's card where its words and letters are explained."""
+def complete_card(tree: nodes.document, later: Mapping[str, str]) -> None:
+    """Say below a chapter's card what it leads to, and where its words and letters are explained.
+
+    Args:
+        tree: a chapter; it is changed.
+        later: page -> title of the chapters that build on it.
+    """
     for card in tree.findall(
         lambda node: "chapter-card" in getattr(node, "attributes", {}).get("classes", [])
     ):
         to = lambda text, page: nodes.reference("", text, refuri=page, internal=True)  # noqa: E731
         line = nodes.paragraph("", "", classes=["where-explained"])
+        for i, (page, title) in enumerate(later.items()):
+            line += [nodes.Text(", " if i else "This chapter leads to "), to(title, page)]
+        if later:
+            line += nodes.Text(". ")
         line += [nodes.Text("Words with a dotted line are in the "), to("glossary", "glossary.html")]
         line += [nodes.Text(", letters in "), to("Notation", "notation.html"), nodes.Text(".")]
         card.parent.insert(card.parent.index(card) + 1, line)

@@ -69,6 +69,11 @@ def direct(needs: Mapping[str, Needs]) -> list[tuple[str, str]]:
     ]
 
 
+def following(needs: Mapping[str, Needs], name: str) -> dict[str, str]:
+    """Name -> title of the chapters that build on one: where its lines in the drawing end."""
+    return {later: needs[later].title for earlier, later in direct(needs) if earlier == name}
+
+
 def svg(needs: Mapping[str, Needs]) -> str:
     """The drawing: a row for each level, a box that links to each chapter, a line to what needs it."""
     level = levels(needs)

@@ -61,6 +61,12 @@ def test_first_uses_lead_to_the_glossary(site: Path) -> None:
     )
 
 
+def test_a_chapter_says_what_builds_on_it(site: Path) -> None:
+    first, second = ((site / name).read_text("utf-8") for name in ("01_the_game.html", "04_dirac_gan.html"))
+    assert 'leads to <a class="reference internal" href="04_dirac_gan.html">The Dirac-GAN</a>' in first
+    assert "leads to" not in second, "nothing builds on the last one"
+
+
 def test_the_landing_page_starts_dates_and_licences(site: Path) -> None:
     page = (site / "index.html").read_text("utf-8")
     for expected in (

@@ -86,5 +86,6 @@ def test_lines_that_follow_from_others_are_not_drawn() -> None:
     one = lambda *chapters: needs.Needs("t", frozenset(chapters))  # noqa: E731
     graph = {"01_a": one(), "02_b": one("01_a"), "03_c": one("01_a", "02_b")}
     assert needs.direct(graph) == [("01_a", "02_b"), ("02_b", "03_c")]
+    assert [list(needs.following(graph, name)) for name in graph] == [["02_b"], ["03_c"], []]
     with pytest.raises(ValueError, match="01_a, 02_b"):
         needs.levels({"01_a": one("02_b"), "02_b": one("01_a")})
