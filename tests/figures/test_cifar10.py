@@ -33,7 +33,7 @@ def test_a_command_says_what_differs_from_the_recipe(name):
     assert arguments.data == "CIFAR10"
     # One kept checkpoint in ten or eight, so that the last one is among them.
     assert arguments.steps % arguments.keep_every == 0
-    # Narrower by some factor, shorter by another: a small part of the recipe's operations. Those for a card are shorter.
+    # Narrower by some factor, shorter by another: a small part of the recipe's operations. A card's are shorter.
     part = 100 if "full" in name else 300
     assert known["operations"] < known["operations_of_the_recipe"] / part
     assert recipes[run.recipe].data == "cifar10"

@@ -71,9 +71,13 @@ def test_a_short_run_goes_on_and_is_shaped_like_the_stored_one(tmp_path, monkeyp
     assert_shaped_alike(first, stored)
 
 
-def test_the_stored_summary_is_what_its_runs_say() -> None:
-    stored = provenance.load("lecture/regularisers")
+@pytest.mark.parametrize(
+    ("name", "least"), [("lecture/regularisers", 60), ("lecture/regularisers_mnist", 16)]
+)
+def test_the_stored_summary_is_what_its_runs_say(name: str, least: int) -> None:
+    stored = provenance.load(name)
     assert study.summarise(stored) == stored["summary"]
-    assert len(stored["settings"]) >= 60
+    assert len(stored["settings"]) >= least
+    assert set(stored["distance"]) == {f"{regulariser} {cost}" for regulariser, cost in study.CELLS}
     assert {k: study.of_settings(v) for k, v in stored["distance"].items()} == stored["of_settings"]
     assert_drawn(study.draw(stored))
