@@ -32,11 +32,12 @@ def take(tree: nodes.document, label: str) -> None:
             next(iter(group.findall(nodes.colspec)))["stub"] = 1
         at = table.parent.index(table)
         above = table.parent[at - 1] if at else None
-        if isinstance(above, nodes.paragraph) and above.children and isinstance(above[0], nodes.strong):
-            word, *rest = above.children
-            if word.astext() == label and rest and isinstance(rest[0], nodes.Text):
+        # MyST puts an empty text before a paragraph's first word in bold.
+        said = [node for node in above if node.astext()] if isinstance(above, nodes.paragraph) else []
+        match said:
+            case [nodes.strong() as word, nodes.Text() as text, *rest] if word.astext() == label:
                 table.parent.remove(above)
-                table.insert(0, table_caption("", "", nodes.Text(rest[0].lstrip()), *rest[1:]))
+                table.insert(0, table_caption("", "", nodes.Text(text.lstrip()), *rest))
 
 
 def visit(translator: Any, _node: table_caption) -> None:

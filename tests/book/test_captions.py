@@ -102,6 +102,13 @@ def test_other_paragraphs_stay_where_they_are(source: str) -> None:
     assert tree.astext() == publish_doctree(source).astext()
 
 
+def test_the_empty_text_that_myst_puts_first_is_no_matter() -> None:
+    tree = publish_doctree(SOURCE)
+    next(iter(tree.findall(nodes.paragraph))).insert(0, nodes.Text(""))
+    captions.take(tree, "Table.")
+    assert [one.astext() for one in tree.findall(captions.table_caption)] == ["Weights of two costs."]
+
+
 def test_captions_are_counted_in_order() -> None:
     html = captions.number("<caption>a</caption><p></p><caption>b</caption>", "Tabelle 3")
     assert re.sub("<[^>]+>", "", html) == "Tabelle 3.1 aTabelle 3.2 b"

@@ -136,7 +136,7 @@ OUTPUTS: dict[str, tuple[dict, nbformat.NotebookNode, str]] = {
         "compared by nbval",
     ),
     "widget": ({}, display("application/vnd.jupyter.widget-view+json"), "shows a widget"),
-    "table": ({}, display("text/html", "<table><tr><td>1</td></tr></table>"), "has no caption"),
+    "table": ({}, display("text/html", "<table><tr><th scope='row'>1</th></tr></table>"), "has no caption"),
     "script": ({}, display("text/html", "<script src='https://example.org/x.js'>"), "works offline"),
     "too large": (FIGURE, display("image/png", "A" * 1_500_000), "bytes"),
 }
