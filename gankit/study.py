@@ -13,14 +13,16 @@ and `summary` counts in how many of them a variant is below the reference.
 
 A result is a dict that JSON can hold:
 
-==============  ========================================================================================
-`recipe`        name of the recipe; `changes` (variant -> what it changes), `seeds` `[S]`
-`steps`         generator steps `[T]` of the judgements; `log_steps` `[T']` of the readings of costs, logits, gradients
-`judged`        names of the curves that are judgements: `[T][S]`, the others being `[T'][S]`
-`curves`        variant -> name -> numbers; what is missing or infinite is None
-`clocks`        name -> steps, of what a callback with its own interval returned
-`epochs`        passes over the data; `versions`; `device`; `wall_time_s` of training and judging
-==============  ========================================================================================
+.. table:: The parts of a result.
+
+ ==============  ========================================================================================
+ `recipe`        name of the recipe; `changes` (variant -> what it changes), `seeds` `[S]`
+ `steps`         generator steps `[T]` of the judgements; `log_steps` `[T']` of the readings of costs, logits, gradients
+ `judged`        names of the curves that are judgements: `[T][S]`, the others being `[T'][S]`
+ `curves`        variant -> name -> numbers; what is missing or infinite is None
+ `clocks`        name -> steps, of what a callback with its own interval returned
+ `epochs`        passes over the data; `versions`; `device`; `wall_time_s` of training and judging
+ ==============  ========================================================================================
 """
 
 from __future__ import annotations

@@ -53,20 +53,22 @@ def load(
 ) -> Dataset:
     """Load a dataset by name, a folder or ``.zip`` file of class folders of images, or what `gankit pack` wrote.
 
-    ========================== ============================================ ==================================
-    name                       samples                                      source
-    ========================== ============================================ ==================================
-    digits                     1,797 grey 8x8, values 0..16                 scikit-learn, embedded
-    mnist, fashion-mnist       60,000 grey 28x28                            torchvision
-    cifar10                    50,000 RGB 32x32                             torchvision
-    stacked-digits, -mnist     three digits as R, G, B; 1,000 classes       Metz et al., arXiv:1611.02163
-    ring                       8 Gaussians, radius 2, sd 0.05               points, drawn with `seed`
-    spiral                     12 Gaussians of growing weight, sd 0.05      figure 19 and table 3 of the
-                                                                            MM-nsat paper
-    gaussian                   one standard normal in the plane             points, drawn with `seed`
-    cat128, ffhq256, ...       cats' and people's faces, without classes    a folder, .zip or pack below `root`
-                                                                            that you get (the error says where)
-    ========================== ============================================ ==================================
+    .. table:: Data sets by name.
+
+       ========================== ============================================ ==================================
+       name                       samples                                      source
+       ========================== ============================================ ==================================
+       digits                     1,797 grey 8x8, values 0..16                 scikit-learn, embedded
+       mnist, fashion-mnist       60,000 grey 28x28                            torchvision
+       cifar10                    50,000 RGB 32x32                             torchvision
+       stacked-digits, -mnist     three digits as R, G, B; 1,000 classes       Metz et al., arXiv:1611.02163
+       ring                       8 Gaussians, radius 2, sd 0.05               points, drawn with `seed`
+       spiral                     12 Gaussians of growing weight, sd 0.05      figure 19 and table 3 of the
+                                                                               MM-nsat paper
+       gaussian                   one standard normal in the plane             points, drawn with `seed`
+       cat128, ffhq256, ...       cats' and people's faces, without classes    a folder, .zip or pack below `root`
+                                                                               that you get (the error says where)
+       ========================== ============================================ ==================================
 
     Args:
         name: a name of the table, or a path (as given, else below the data root).

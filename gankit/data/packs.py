@@ -2,12 +2,14 @@
 
 `gankit pack SRC DST` writes them (`gankit.data.pack_writer`). A pack is a folder:
 
-=============== ====================================================================================================
-images.npy      uint8 ``[N, C, H, W]``, an ordinary NumPy file
-labels.npy      int64 ``[N]``
-members.json    where each picture came from: names of files, or numbers in a torchvision set
-pack.json       the header: source, rule of resizing, shape, classes, pictures that were skipped, and checksums
-=============== ====================================================================================================
+.. table:: The files of a pack.
+
+   =============== ====================================================================================================
+   images.npy      uint8 ``[N, C, H, W]``, an ordinary NumPy file
+   labels.npy      int64 ``[N]``
+   members.json    where each picture came from: names of files, or numbers in a torchvision set
+   pack.json       the header: source, rule of resizing, shape, classes, pictures that were skipped, and checksums
+   =============== ====================================================================================================
 
 `gankit.data.load` takes the folder like any other path. Opening one checks the header, the sizes of the files and the
 labels; `verify` reads the pictures, too.

@@ -3,14 +3,16 @@
 A *game* says what is played: a cost, and around it terms, an augmentation, a leak and rules with a state. Each is a
 small object, and a new idea is a new object:
 
-=============  ===============================  ============================================================
-object         called as                        and gives
-=============  ===============================  ============================================================
-term           `term(play)`                     one number per replica, `[*lead]`, added to a player's cost
-augmentation   `augment(x, streams, states)`    the samples as D sees them, of x's shape
-rule           `init`, `observe`, `update`      a state that a step updates (`Rule`)
-projection     `project(D)`                     nothing: it changes D's weights after a step of D
-=============  ===============================  ============================================================
+.. table:: The objects of a game.
+
+   =============  ===============================  ============================================================
+   object         called as                        and gives
+   =============  ===============================  ============================================================
+   term           `term(play)`                     one number per replica, `[*lead]`, added to a player's cost
+   augmentation   `augment(x, streams, states)`    the samples as D sees them, of x's shape
+   rule           `init`, `observe`, `update`      a state that a step updates (`Rule`)
+   projection     `project(D)`                     nothing: it changes D's weights after a step of D
+   =============  ===============================  ============================================================
 
 `gankit.game.penalties` holds terms and projections.
 """

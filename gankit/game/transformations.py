@@ -3,13 +3,15 @@
 Each is a function of random numbers and of a probability p, with which it happens to a sample; a sample to which it
 does not happen is left as it is, bit for bit. There are three kinds:
 
-========  ==============================================================  =================================
-kind      called as                                                       and gives
-========  ==============================================================  =================================
-place     `flip(draw, p)`                                                 where pixels come from, `[B, 3, 3]`
-colour    `brightness(draw, p)`                                           a map of colours, `[B, C + 1, C + 1]`
-pixels    `cutout(x, draw, p)`                                            images `[B, C, H, W]`
-========  ==============================================================  =================================
+.. table:: Kinds of transformations.
+
+   ========  ==============================================================  =================================
+   kind      called as                                                       and gives
+   ========  ==============================================================  =================================
+   place     `flip(draw, p)`                                                 where pixels come from, `[B, 3, 3]`
+   colour    `brightness(draw, p)`                                           a map of colours, `[B, C + 1, C + 1]`
+   pixels    `cutout(x, draw, p)`                                            images `[B, C, H, W]`
+   ========  ==============================================================  =================================
 
 Matrices of neighbours in a chain are multiplied, so that a chain of places costs one `warp`. All are linear in the
 pixels, or affine, and can be differentiated any number of times, as a penalty of D's slope needs

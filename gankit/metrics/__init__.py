@@ -6,15 +6,17 @@
 `evaluate` measures a generator by any of `METRICS`, with errors and the protocol; `features` are the spaces to compare
 in. The modules below are functions of tensors, which load no network and name no distance after one:
 
-===============  ===========================================================================================
-`frechet`        Frechet distance (FID in Inception's space)
-`kernel`         kernel distance (KID)
-`neighbours`     precision and recall, density and coverage
-`entropies`      Inception Score
-`modes`          modes and classes: how many, how often, any metric inside each class
-`similarity`     MS-SSIM, LPIPS
-`path_length`    perceptual path length, change during training
-===============  ===========================================================================================
+.. table:: The modules.
+
+   ===============  ===========================================================================================
+   `frechet`        Frechet distance (FID in Inception's space)
+   `kernel`         kernel distance (KID)
+   `neighbours`     precision and recall, density and coverage
+   `entropies`      Inception Score
+   `modes`          modes and classes: how many, how often, any metric inside each class
+   `similarity`     MS-SSIM, LPIPS
+   `path_length`    perceptual path length, change during training
+   ===============  ===========================================================================================
 """
 
 from gankit.metrics import (

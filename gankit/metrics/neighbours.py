@@ -3,12 +3,14 @@
 Balls around the samples of a set, each as large as the distance to its k-th nearest neighbour in the same set,
 stand for the region that the set covers. Four numbers count what lies in which balls:
 
-=========  ====================================================================  =====================================
-precision  share of generated samples in the ball of some real one               Kynkaanniemi et al., arXiv:1904.06991
-recall     share of real samples in the ball of some generated one               the same
-density    real balls that hold a generated sample, on average, divided by k     Naeem et al., arXiv:2002.09797
-coverage   share of real balls that hold a generated sample                      the same
-=========  ====================================================================  =====================================
+.. table:: The four numbers.
+
+ =========  ====================================================================  =====================================
+ precision  share of generated samples in the ball of some real one               Kynkaanniemi et al., arXiv:1904.06991
+ recall     share of real samples in the ball of some generated one               the same
+ density    real balls that hold a generated sample, on average, divided by k     Naeem et al., arXiv:2002.09797
+ coverage   share of real balls that hold a generated sample                      the same
+ =========  ====================================================================  =====================================
 
 Balls of the first pair are closed (a sample on the border lies inside, as in equation 1 of the paper), those of
 the second are open (as in its authors' program `prdc`). A sample is not its own neighbour, a duplicate of it is: a ball

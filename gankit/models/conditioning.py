@@ -1,23 +1,27 @@
 """How a label enters the two networks, as one argument of an architecture.
 
-==================  ============================================================================================
-of G                the label
-==================  ============================================================================================
-"one-hot"           is joined to z as K numbers (Mirza and Osindero 2014)
-"embedding"         is joined to z as a learned vector
-"batch-norm"        chooses the gain and the bias of every normalisation (Dumoulin et al. 2017)
-"skip-z"            makes them, together with a chunk of z, by way of one shared vector (Brock et al. 2019)
-==================  ============================================================================================
+.. table:: Ways of the label into G.
 
-==================  ============================================================================================
-of D                the label
-==================  ============================================================================================
-"concat"            is joined to the sample, to a picture as K constant maps (Mirza and Osindero 2014)
-"concat-hidden"     is joined to a hidden layer as a learned vector (Reed et al. 2016)
-"class-head"        is not read: D names a class beside its logit (AC-GAN, Odena et al. 2017); terms of the two
-                    costs make use of that (`gankit.game.classes`)
-"projection"        adds an inner product <V_y, phi(x)> to the logit (Miyato and Koyama 2018)
-==================  ============================================================================================
+   ==================  ============================================================================================
+   of G                the label
+   ==================  ============================================================================================
+   "one-hot"           is joined to z as K numbers (Mirza and Osindero 2014)
+   "embedding"         is joined to z as a learned vector
+   "batch-norm"        chooses the gain and the bias of every normalisation (Dumoulin et al. 2017)
+   "skip-z"            makes them, together with a chunk of z, by way of one shared vector (Brock et al. 2019)
+   ==================  ============================================================================================
+
+.. table:: Ways of the label into D.
+
+   ==================  ============================================================================================
+   of D                the label
+   ==================  ============================================================================================
+   "concat"            is joined to the sample, to a picture as K constant maps (Mirza and Osindero 2014)
+   "concat-hidden"     is joined to a hidden layer as a learned vector (Reed et al. 2016)
+   "class-head"        is not read: D names a class beside its logit (AC-GAN, Odena et al. 2017); terms of the two
+                       costs make use of that (`gankit.game.classes`)
+   "projection"        adds an inner product <V_y, phi(x)> to the logit (Miyato and Koyama 2018)
+   ==================  ============================================================================================
 """
 
 from __future__ import annotations

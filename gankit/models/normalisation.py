@@ -3,15 +3,17 @@
 A variant says which layers hold the weights, and what follows each hidden one before its non-linearity. `mlp`, `conv`
 and `sngan` take its name as `normalisation`:
 
-==========  ===================================  ============================================================
-name        layers                               parameters more than "none"
-==========  ===================================  ============================================================
-none        PyTorch's own                        -
-spectral    weights over their largest           none
-            singular value
-layer       plain, then layer norm               a gain and a bias for each unit or channel that is normalised
-batch       plain, then batch norm               the same
-==========  ===================================  ============================================================
+.. table:: Variants of normalisation.
+
+   ==========  ===================================  ============================================================
+   name        layers                               parameters more than "none"
+   ==========  ===================================  ============================================================
+   none        PyTorch's own                        -
+   spectral    weights over their largest           none
+               singular value
+   layer       plain, then layer norm               a gain and a bias for each unit or channel that is normalised
+   batch       plain, then batch norm               the same
+   ==========  ===================================  ============================================================
 
 Batch norm mixes the samples of a minibatch, so a penalty of a sample's slope has no clear meaning beside it.
 """
