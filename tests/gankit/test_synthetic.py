@@ -74,7 +74,7 @@ def test_bfloat16_changes_images_by_little_and_their_type_not_at_all():
     difference = (rough - exact).abs()
     assert 0 < difference.mean() < 2 / 127.5  # levels of 255
     assert torch.corrcoef(torch.stack([rough.flatten(), exact.flatten()]))[0, 1] > 0.999
-    with pytest.raises(ValueError, match="precision must be one of float32, bfloat16, got 'half'"):
+    with pytest.raises(ValueError, match="precision must be one of float32, tf32, bfloat16, got 'half'"):
         Generated(G, precision="half")
 
 
