@@ -1,6 +1,6 @@
 """A training step as CUDA graphs: recorded once, and from then on started as a whole.
 
-    >>> run = recipe.build([0], device="cuda").compile(mode="cuda-graph")
+    run = recipe.build([0], device="cuda").compile(mode="cuda-graph")
 
 A step of small networks is a thousand operations of a few microseconds, and Python needs longer to ask for them than a
 card to do them. A graph asks once. It repeats exactly what was recorded, at the same places in memory, so it can stand
