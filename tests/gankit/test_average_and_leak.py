@@ -213,5 +213,7 @@ def test_replacements_may_be_generated_in_lower_precision_than_the_run(source):
 
 
 def test_an_unknown_precision_of_the_leak_is_refused():
-    with pytest.raises(ValueError, match="precision must be one of float32, tf32, bfloat16 or None, got 'float16'"):
+    with pytest.raises(
+        ValueError, match="precision must be one of float32, tf32, bfloat16 or None, got 'float16'"
+    ):
         gk.Leak(0.5, precision="float16")
