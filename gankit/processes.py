@@ -102,6 +102,17 @@ def share(n: int) -> slice:
     return slice(n * rank() // world_size(), n * (rank() + 1) // world_size())
 
 
+def _add_up(x: Tensor) -> Tensor:
+    """x, into which the other processes' are added."""
+    work = dist.all_reduce(x, async_op=True)
+    if x.device.type == "cpu":
+        # Most waits are shorter than a core takes to fall asleep and wake up again, in a virtual machine above all.
+        while not work.is_completed():
+            time.sleep(0)
+    work.wait()
+    return x
+
+
 @torch.no_grad()
 def mean(x: Tensor) -> Tensor:
     """Mean of a tensor over the processes, each of which has one of this shape; no gradient flows through it.
@@ -110,9 +121,7 @@ def mean(x: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return x.detach()
-    total = x.detach().clone()
-    dist.all_reduce(total)
-    return total.div_(world_size())
+    return _add_up(x.detach().clone()).div_(world_size())
 
 
 @torch.no_grad()
@@ -136,9 +145,7 @@ def means(tensors: Sequence[Tensor]) -> list[Tensor]:
 class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        total = x.clone()
-        dist.all_reduce(total)
-        return total
+        return _add_up(x.clone())
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:

@@ -1,11 +1,14 @@
 """What the figures of "Boosting generative networks for incremental learning" share: data, GANs and classifiers.
 
 The paper trains BigGANs and ResNets on CIFAR-10. Here small conditional GANs and perceptrons learn digits, or MNIST,
-several seeds side by side. A GAN sees the training images alone, and classifiers are tested on the test images.
+several seeds side by side, and narrow SNGANs with projection and residual classifiers learn CIFAR-10 (JPEG). A GAN sees
+the training images alone, and classifiers are tested on the test images.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,58 +22,166 @@ import gankit as gk
 from figures.book.measuring_truncation import N_CLASSES, Z_DIM, LabelledDiscriminator, LabelledGenerator
 from gankit import classifiers
 from gankit.classifiers import synthetic
+from gankit.classifiers.networks import ResidualClassifier
 from gankit.classifiers.synthetic import Augment, FixedSet, Protocol, Source, Trained
 from gankit.classifiers.weights import ReplicaWeighted
 from gankit.data import Dataset
+from gankit.models.blocks import seeded
+from gankit.recipes import Recipe, recipes
 from gankit.training import Trainer
 from gankit.training.checkpoints import latest
 
 
 @dataclass(frozen=True)
-class World:
-    """A data set, and networks small enough for it.
+class World(ABC):
+    """A data set, its conditional GANs and its classifiers.
 
     Attributes:
-        data: name of the data.
+        data: file or name of the training data, and of the test data; the same name means its two splits.
         n: training images used, the first ones; None is all.
+        protocol: of the classifiers.
+        augment: their transformation.
+        block: seeds that train side by side; None is all of them.
+    """
+
+    data: tuple[str, str]
+    n: int | None
+    protocol: Protocol
+    augment: Augment
+    block: int | None
+
+    def load(self) -> tuple[Dataset, Dataset]:
+        """Training and test images."""
+        (first, second), split = self.data, {}
+        if first == second:
+            split = {"split": "test"}
+        train, test = gk.data.load(first), gk.data.load(second, **split)
+        return (train if self.n is None else train.subset(torch.arange(self.n))), test
+
+    @abstractmethod
+    def generators(self, train: Dataset, seeds: Sequence[int], folder: Path | None) -> nn.Module:
+        """Averaged conditional generators: an ensemble, or a plain one where a block is of one seed."""
+
+    @abstractmethod
+    def judge(self, train: Dataset, test: Dataset) -> nn.Module:
+        """The filter: a classifier of the students' kind, trained on the real training images."""
+
+    @abstractmethod
+    def students(self, test: Dataset, seeds: Sequence[int]) -> nn.Module:
+        """Untrained classifiers: an ensemble, or a plain one where a block is of one seed."""
+
+    def lead(self, seeds: Sequence[int]) -> Sequence[int] | None:
+        """What a `FixedSet` takes as seeds."""
+        return None if self.block == 1 else seeds
+
+
+@dataclass(frozen=True)
+class Perceptrons(World):
+    """Small grey images: three layers in G, four in D, two in a classifier.
+
+    Attributes:
         width: units of the GAN's hidden layers.
         steps: generator steps.
         batch_size: of the GAN.
-        hidden: units of the classifier.
-        protocol: of the classifier.
-        shift: of its transformation, in pixels.
+        hidden: units of the classifier; the filter has twice as many.
     """
 
-    data: str
-    n: int | None
     width: int
     steps: int
     batch_size: int
     hidden: int
-    protocol: Protocol
-    shift: int
 
-    def load(self) -> tuple[Dataset, Dataset]:
-        """Training and test images."""
-        train, test = (gk.data.load(self.data, split=split) for split in ("train", "test"))
-        return (train if self.n is None else train.subset(torch.arange(self.n))), test
+    def generators(self, train: Dataset, seeds: Sequence[int], folder: Path | None) -> nn.Module:
+        return train_gans(self, train, seeds, folder=folder).teacher.net
 
     def judge(self, train: Dataset, test: Dataset) -> nn.Module:
-        """The filter: a classifier of the students' kind, twice as wide, trained on the real training images."""
         net = synthetic.perceptron(train.shape, train.n_classes, 2 * self.hidden, seed=1_000)
         protocol = Protocol(10, max(50, len(train) // 64), 64, learning_rate=0.05)
         source = FixedSet.real(train)
         return synthetic.train(source, net, test, protocol).network.requires_grad_(False)
 
+    def students(self, test: Dataset, seeds: Sequence[int]) -> nn.Module:
+        return gk.Ensemble(
+            lambda s: synthetic.perceptron(test.shape, test.n_classes, self.hidden, seed=s), seeds
+        )
 
+
+@dataclass(frozen=True)
+class Convolutions(World):
+    """Pictures in colour, one seed after another: on a CPU convolutions gain nothing side by side.
+
+    Attributes:
+        recipe: of the GAN.
+        features: of the classifier's last layer; the filter is as wide.
+    """
+
+    recipe: Recipe
+    features: int
+
+    def generators(self, train: Dataset, seeds: Sequence[int], folder: Path | None) -> nn.Module:
+        run = self.recipe.build(seeds, data=train, device="cpu")
+        resume(run, folder)
+        run.fit(max(0, self.recipe.steps - run.steps), out=folder, save_every=200, progress=False)
+        return run.teacher.net
+
+    def judge(self, train: Dataset, test: Dataset) -> nn.Module:
+        net = self.students(test, [1_000])
+        protocol = dataclasses.replace(self.protocol, epochs=2 * self.protocol.epochs)
+        found = synthetic.train(FixedSet.real(train), net, test, protocol, augment=self.augment)
+        return found.network.requires_grad_(False)
+
+    def students(self, test: Dataset, seeds: Sequence[int]) -> nn.Module:
+        (seed,) = seeds
+        with seeded(seed):
+            return ResidualClassifier(test.shape, test.n_classes, self.features)
+
+
+DIGITS = Protocol(10, 50, 64, learning_rate=0.05)
 WORLDS: Mapping[str, World] = {
-    "digits": World("digits", None, 64, 2_000, 32, 128, Protocol(10, 50, 64, learning_rate=0.05), shift=1),
-    "mnist": World("mnist", 10_000, 128, 10_000, 64, 128, Protocol(10, 80, 64, learning_rate=0.05), shift=2),
+    "digits": Perceptrons(
+        data=("digits", "digits"),
+        n=None,
+        protocol=DIGITS,
+        augment=Augment(1, flip=False),
+        block=None,
+        width=64,
+        steps=2_000,
+        batch_size=32,
+        hidden=128,
+    ),
+    "mnist": Perceptrons(
+        data=("mnist", "mnist"),
+        n=10_000,
+        protocol=dataclasses.replace(DIGITS, batches=80),
+        augment=Augment(2, flip=False),
+        block=None,
+        width=128,
+        steps=10_000,
+        batch_size=64,
+        hidden=128,
+    ),
+    "cifar10": Convolutions(
+        data=("cifar10-jpeg-train.zip", "cifar10-jpeg-test.zip"),
+        n=10_000,
+        protocol=Protocol(10, 80, 64, learning_rate=0.05),
+        augment=Augment(4),
+        block=1,
+        recipe=recipes["projection-cifar10"].changed(
+            {"width": 16, "batch_size": 32, "n_dis": 2, "lr": 5e-4, "ema_decay": 0.99, "steps": 2_000}
+        ),
+        features=64,
+    ),
 }
 
 
+def resume(run: Trainer, folder: Path | None) -> None:
+    """Go on from the newest checkpoint in a folder, if there is one."""
+    if folder is not None and (found := latest(folder)):
+        run.load(found)
+
+
 def train_gans(
-    world: World,
+    world: Perceptrons,
     train: Dataset,
     seeds: Sequence[int],
     *,
@@ -101,8 +212,7 @@ def train_gans(
     )
     adam = {"g_optimizer": gk.Adam(lr=1e-3), "d_optimizer": gk.Adam(lr=1e-3)}
     run = Trainer(G, D, data, loss=loss, batch_size=world.batch_size, device="cpu", **adam)
-    if folder is not None and (found := latest(folder)):
-        run.load(found)
+    resume(run, folder)
     steps = world.steps if steps is None else steps
     return run.fit(max(0, steps - run.steps), out=folder, save_every=1_000, progress=False)
 
@@ -111,9 +221,8 @@ def learn(
     world: World, source: Source, test: Dataset, seeds: Sequence[int], *, transformed: bool = False
 ) -> Trained:
     """Classifiers side by side, one for each seed, on what `source` draws."""
-    net = gk.Ensemble(lambda s: synthetic.perceptron(test.shape, test.n_classes, world.hidden, seed=s), seeds)
-    augment = Augment(world.shift, flip=False) if transformed else None
-    return synthetic.train(source, net, test, world.protocol, augment=augment)
+    augment = world.augment if transformed else None
+    return synthetic.train(source, world.students(test, seeds), test, world.protocol, augment=augment)
 
 
 def compare(values: Sequence[float], base: Sequence[float]) -> dict[str, float]:

@@ -7,6 +7,7 @@ steps. The reverse: how many generated images a classifier of real ones gets rig
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from figures.incremental import runs
 from figures.incremental.runs import WORLDS, World
-from figures.provenance import command_line, rounded, stamp
+from figures.provenance import command_line, rounded, save, stamp
 from gankit.classifiers import synthetic
 from gankit.classifiers.synthetic import FixedSet, Generated
 from gankit.data import Dataset
@@ -62,41 +63,74 @@ def compute(
     Args:
         world: a key of `runs.WORLDS`.
         n_seeds: seeds 0..n_seeds-1.
-        folder: where checkpoints of the GANs go; a run that finds one goes on from it. "" keeps none.
+        folder: where checkpoints of the GANs and finished blocks of seeds go; a run that finds them goes on from there.
+            "" keeps none.
         G: an ensemble of trained conditional generators of so many replicas; None trains.
 
     Returns:
         "last" and "best": column -> accuracy for each seed; "accepted": share passing the filter; "reverse";
         "orderings": of the last epoch's accuracy, each with wins, losses and p; "provenance". JSON-able.
     """
-    begun = time.perf_counter()
-    setting, seeds = WORLDS[world], range(n_seeds)
+    begun, kept = time.perf_counter(), Path(folder) if folder else None
+    setting, seeds = WORLDS[world], list(range(n_seeds))
     train, test = setting.load()
     judge = setting.judge(train, test)
-    if G is None:
-        G = runs.train_gans(setting, train, seeds, folder=Path(folder) if folder else None).teacher.net
+    size = setting.block or n_seeds
+    blocks = []
+    for start in range(0, n_seeds, size):
+        own = seeds[start : start + size]
+        done = kept and kept / f"columns-{own[0]}-{own[-1]}.json"
+        if done and done.exists():
+            blocks.append(json.loads(done.read_text("utf-8")))
+            continue
+        since = time.perf_counter()
+        at = kept and (kept if size == n_seeds else kept / f"seed-{own[0]}")
+        gans = setting.generators(train, own, at) if G is None else G
+        block = _columns(setting, gans, judge, train, test, own) | {"seconds": time.perf_counter() - since}
+        if done:
+            save(block, done)
+        blocks.append(block)
+    parts = {
+        name: _joined([block[name] for block in blocks]) for name in ("last", "best", "accepted", "reverse")
+    }
+    earlier = sum(block["seconds"] for block in blocks)
+    return {
+        "world": world,
+        **parts,
+        "judge": rounded(_accuracy(judge, test.normalise(test.images), test.labels)),
+        "orderings": orderings(parts["last"]),
+        "provenance": stamp(
+            max(earlier, time.perf_counter() - begun), seeds, packages=("torch", "numpy", "scipy")
+        ),
+    }
+
+
+def _joined(blocks: list[dict[str, list[float]]]) -> dict[str, list[float]]:
+    """Name -> values of all seeds."""
+    return {name: [value for block in blocks for value in block[name]] for name in blocks[0]}
+
+
+def _columns(
+    setting: World, G: nn.Module, judge: nn.Module, train: Dataset, test: Dataset, seeds: list[int]
+) -> dict[str, Any]:
+    """ "last", "best", "accepted" and "reverse" of some seeds, whose generators are given."""
     trained = {}
     accepted: dict[str, Any] = {}
     for column, on in COLUMNS.items():
         source = _source(G, judge, on)
-        made = FixedSet(*_source(G, judge, on, buffer=len(train)).draw(len(train)), seeds)
+        made = FixedSet(*_source(G, judge, on, buffer=len(train)).draw(len(train)), setting.lead(seeds))
         for name, images in (("fixed", made), ("fly", source)):
             trained[f"{name} {column}"] = runs.learn(setting, images, test, seeds, transformed="T" in on)
         if "F" in on:
-            accepted[column] = rounded(source.share_accepted.numpy())
+            accepted[column] = rounded(source.share_accepted.reshape(-1).numpy())
     for name in ("real plain", "real T"):
-        real = FixedSet.real(train, seeds)
+        real = FixedSet.real(train, setting.lead(seeds))
         trained[name] = runs.learn(setting, real, test, seeds, transformed=name == "real T")
-    last = {name: t.last.tolist() for name, t in trained.items()}
     return {
-        "world": world,
-        "last": {name: rounded(values) for name, values in last.items()},
-        "best": {name: rounded(t.best.numpy()) for name, t in trained.items()},
+        "last": {name: rounded(t.last.reshape(-1).numpy()) for name, t in trained.items()},
+        "best": {name: rounded(t.best.reshape(-1).numpy()) for name, t in trained.items()},
         "accepted": accepted,
-        "judge": rounded(_accuracy(judge, test.normalise(test.images), test.labels)),
-        "reverse": _reverse(setting, G, judge, test),
-        "orderings": orderings(last),
-        "provenance": stamp(time.perf_counter() - begun, seeds, packages=("torch", "numpy", "scipy")),
+        "reverse": _reverse(G, judge),
     }
 
 
@@ -115,10 +149,12 @@ def _source(G: nn.Module, judge: nn.Module, on: str, buffer: int = 1_000) -> Gen
     )
 
 
-def _reverse(setting: World, G: nn.Module, judge: nn.Module, test: Dataset) -> dict[str, Any]:
+def _reverse(G: nn.Module, judge: nn.Module) -> dict[str, Any]:
     """Share of generated images that the classifier of real ones gets right, for each seed."""
     sources = {"plain": Generated(G), "psi": Generated(G, truncation=PSI)}
-    return {name: rounded(_accuracy(judge, *source.draw(1_000))) for name, source in sources.items()}
+    return {
+        name: rounded(_accuracy(judge, *source.draw(1_000)).reshape(-1)) for name, source in sources.items()
+    }
 
 
 def _accuracy(judge: nn.Module, images: Tensor, labels: Tensor) -> np.ndarray:

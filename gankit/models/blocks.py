@@ -255,55 +255,66 @@ class BatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or processes.world_size() == 1:
             return super().forward(x)
-        h, mean, variance = _JointNorm.apply(x.float() if x.dtype in HALVES else x, self.eps)
+        wide = x.float() if x.dtype in HALVES else x
+        h, mean, variance = _JointNorm.apply(wide, self.weight, self.bias, self.eps)
         if self.track_running_stats:
             n = processes.world_size() * h.numel() / h.shape[1]
             with torch.no_grad():
                 self.num_batches_tracked += 1
                 self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
                 self.running_var.lerp_((variance * (n / (n - 1))).to(self.running_var), self.momentum)
-        if self.affine:
-            h = torch.addcmul(_pixelwise(self.bias), h, _pixelwise(self.weight))
         return h.to(x.dtype)
 
 
 class _JointNorm(torch.autograd.Function):
-    """(x - mean) / std of x `[N, C, H, W]` over the samples and pixels of all processes; also both moments, `[C]`.
+    """weight (x - mean) / std + bias of x `[N, C, H, W]` over the samples and pixels of all processes; also both
+    moments, `[C]`. It can be differentiated once.
 
-    Left to autograd, the backward pass would go through a dozen maps of x's size. By hand it takes two products and two
-    means over the joint batch. It can be differentiated once.
+    PyTorch's kernels know one process. Here each takes the sums of its own share with them, and goes on with those of
+    all: in evaluation mode a kernel normalises by any moments that it is given.
 
     Source: Ioffe and Szegedy 2015, section 3.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-        mean = x.mean(PIXELS)
-        own = torch.stack([mean, (x - _pixelwise(mean)).square().mean(PIXELS)])
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        own = torch.stack(torch.batch_norm_update_stats(x, None, None, 0.0))  # mean and variance
         means, variances = processes.stack(own).unbind(1)  # [P, C] each
         mean = means.mean(0)
         # The mean square distance from the joint mean, without the cancellation of E[x^2] - E[x]^2.
         variance = (variances + (means - mean).square()).mean(0)
-        inverse = torch.rsqrt(variance + eps)
-        h = torch.addcmul(_pixelwise(-mean * inverse), x, _pixelwise(inverse))
-        ctx.save_for_backward(h, inverse)
+        ctx.save_for_backward(x, weight, mean, variance)
+        ctx.eps = eps
         ctx.mark_non_differentiable(mean, variance)
-        return h, mean, variance
+        return F.batch_norm(x, mean, variance, weight, bias, eps=eps), mean, variance
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, None]:
-        h, inverse = ctx.saved_tensors
-        own = torch.stack([gradient.mean(PIXELS), (gradient * h).mean(PIXELS)])
-        shift, slope = processes.stack(own).mean(0)
-        # inverse (gradient - shift - slope h)
-        out = torch.addcmul(_pixelwise(-shift * inverse), gradient, _pixelwise(inverse))
-        return out.addcmul_(h, _pixelwise(-slope * inverse)), None
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
+        x, weight, mean, variance = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=_layout(x))
+        # Of this process's samples alone, for its own cost: sums of gradient h and of gradient, h = (x - mean) / std.
+        _, slope, shift = torch.ops.aten.native_batch_norm_backward(
+            gradient, x, weight, mean, variance, None, None, False, ctx.eps, [False, True, True]
+        )
+        n = x.numel() // x.shape[1]
+        joint_slope, joint_shift = processes.stack(torch.stack([slope, shift]) / n).mean(0)
+        factor = torch.rsqrt(variance + ctx.eps)
+        if weight is not None:
+            factor = factor * weight
+        # factor (gradient - shift - slope h): two maps of the kernel, the first of which does not shift or scale.
+        zero, one = torch.zeros_like(mean), torch.ones_like(mean)
+        out = F.batch_norm(gradient, zero, one, factor, -factor * joint_shift, eps=0)
+        out += F.batch_norm(x, mean, variance, -factor * joint_slope, eps=ctx.eps)
+        return out, slope if weight is not None else None, shift if weight is not None else None, None
 
 
-def _pixelwise(x: Tensor) -> Tensor:
-    """A number for each channel, `[C]`, in the shape that meets `[N, C, H, W]`."""
-    return x[:, None, None]
+def _layout(x: Tensor) -> torch.memory_format:
+    """How a map's channels lie in memory: outermost or innermost."""
+    inner = x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if inner else torch.contiguous_format
 
 
 class ClassTable(nn.Embedding):

@@ -1,6 +1,7 @@
 """What training computes, bit for bit: hashes of all networks after 30 steps, in 65 settings.
 
-They were recorded before the package was taken apart into rooms and the step into plays, and hold since. Bits depend on
+They were recorded before the package was taken apart into rooms and the step into plays, and hold since; that of batch
+norm on two processes was recorded again when PyTorch's kernels took the place of sums by hand. Bits depend on
 the processor's instructions and on PyTorch's version, so on another machine than theirs these tests are skipped;
 `python tests/gankit/test_bits.py FILE` records them anew, for a comparison before and after a change.
 """

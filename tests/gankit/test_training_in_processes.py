@@ -48,6 +48,7 @@ def biggan() -> tuple[nn.Module, nn.Module]:
     return gk.models.biggan(DIGITS.shape, 10, z_dim=6, width=2)
 
 
+NORMS = ("channels outermost", "channels innermost", "without gain")
 CASES = {
     "hinge": (plain_sngan, {"loss": "hinge", "leak": gk.Leak(0.5)}),
     "mm-nsat": (plain_sngan, {"loss": "mm-nsat", "leak": gk.Leak(0.5)}),
@@ -159,28 +160,33 @@ def test_without_joint_statistics_the_runs_would_differ(two):
         assert max(differences) > 1e-4
 
 
-def test_batch_norm_over_processes_is_that_of_the_whole(two):
+@pytest.mark.parametrize("name", NORMS)
+def test_batch_norm_over_processes_is_that_of_the_whole(two, name):
     """Values, gradients and running statistics against PyTorch's layer on the whole batch."""
-    x, layer = whole_batch()
+    x, layer = whole_batch(name)
     y = layer(x)
     gradients = torch.autograd.grad((y * x.detach().cos()).sum(), [x, *layer.parameters()])
-    got = [process["batch norm layer"] for process in two]
+    got = [process[f"norm {name}"] for process in two]
     for rank in range(2):
         torch.testing.assert_close(got[rank]["y"], y[rank::2])
         torch.testing.assert_close(got[rank]["x_grad"], gradients[0][rank::2])
         for key in ("running_mean", "running_var", "num_batches_tracked"):
             torch.testing.assert_close(got[rank][key], getattr(layer, key))
-    for i in (0, 1):
+    for i in range(len(gradients) - 1):
         torch.testing.assert_close(got[0]["grads"][i] + got[1]["grads"][i], gradients[1 + i])
 
 
-def whole_batch() -> tuple[torch.Tensor, nn.BatchNorm2d]:
+def whole_batch(name: str) -> tuple[torch.Tensor, nn.BatchNorm2d]:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(6, 3, 4, 5, generator=generator, dtype=torch.float64) * 2 + 7
     x[::2] += 3  # the processes' parts have different means
-    layer = nn.BatchNorm2d(3).double()
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor([0.5, 2.0, -1.0]))
+    layer = nn.BatchNorm2d(3, affine=name != "without gain").double()
+    if layer.affine:
+        with torch.no_grad():
+            layer.weight.copy_(torch.tensor([0.5, 2.0, -1.0]))
+            layer.bias.copy_(torch.tensor([1.0, 0.0, 3.0]))
+    if name == "channels innermost":
+        x = x.contiguous(memory_format=torch.channels_last)
     return x.requires_grad_(), layer
 
 
@@ -351,13 +357,14 @@ def compare(out: Path) -> None:
         got["apart batch norm"] = trained("batch norm")
         processes.stack = stack
 
-        x, layer = whole_batch()
-        mine = x.detach()[rank::2].requires_grad_()
-        ours = BatchNorm2d(3).double()
-        ours.load_state_dict(layer.state_dict())
-        y = ours(mine)
-        x_grad, *grads = torch.autograd.grad((y * mine.detach().cos()).sum(), [mine, *ours.parameters()])
-        got["batch norm layer"] = {"y": y.detach(), "x_grad": x_grad, "grads": grads, **ours.state_dict()}
+        for name in NORMS:
+            x, layer = whole_batch(name)
+            mine = x.detach()[rank::2].requires_grad_()
+            ours = BatchNorm2d(3, affine=layer.affine).double()
+            ours.load_state_dict(layer.state_dict())
+            y = ours(mine)
+            x_grad, *grads = torch.autograd.grad((y * mine.detach().cos()).sum(), [mine, *ours.parameters()])
+            got[f"norm {name}"] = {"y": y.detach(), "x_grad": x_grad, "grads": grads, **ours.state_dict()}
         got["folder"] = str(out / "watched")
         got["watched"] = watched(out / "watched").curve("FD[pixels]")[1].tolist()
         if rank == 0:
