@@ -38,17 +38,20 @@ class World(ABC):
 
     Attributes:
         data: file or name of the training data, and of the test data; the same name means its two splits.
-        n: training images used, the first ones; None is all.
+        n, n_test: training and test images used, the first ones; None is all.
         protocol: of the classifiers.
         augment: their transformation.
         block: seeds that train side by side; None is all of them.
+        precision: of the generator while it makes images for a classifier (`Generated`).
     """
 
     data: tuple[str, str]
     n: int | None
+    n_test: int | None
     protocol: Protocol
     augment: Augment
     block: int | None
+    precision: str
 
     def load(self) -> tuple[Dataset, Dataset]:
         """Training and test images."""
@@ -56,7 +59,7 @@ class World(ABC):
         if first == second:
             split = {"split": "test"}
         train, test = gk.data.load(first), gk.data.load(second, **split)
-        return (train if self.n is None else train.subset(torch.arange(self.n))), test
+        return _first(train, self.n), _first(test, self.n_test)
 
     @abstractmethod
     def generators(self, train: Dataset, seeds: Sequence[int], folder: Path | None) -> nn.Module:
@@ -64,7 +67,7 @@ class World(ABC):
 
     @abstractmethod
     def judge(self, train: Dataset, test: Dataset) -> nn.Module:
-        """The filter: a classifier of the students' kind, trained on the real training images."""
+        """The filter: a wider classifier of the students' kind, trained longer on the real training images."""
 
     @abstractmethod
     def students(self, test: Dataset, seeds: Sequence[int]) -> nn.Module:
@@ -112,11 +115,15 @@ class Convolutions(World):
 
     Attributes:
         recipe: of the GAN.
-        features: of the classifier's last layer; the filter is as wide.
+        features: of the classifier's last layer; the filter has twice as many.
     """
 
     recipe: Recipe
     features: int
+
+    def load(self) -> tuple[Dataset, Dataset]:
+        train, test = (gk.data.load(name) for name in self.data)
+        return _every(train, self.n), _every(test, self.n_test)
 
     def generators(self, train: Dataset, seeds: Sequence[int], folder: Path | None) -> nn.Module:
         run = self.recipe.build(seeds, data=train, device="cpu")
@@ -125,8 +132,9 @@ class Convolutions(World):
         return run.teacher.net
 
     def judge(self, train: Dataset, test: Dataset) -> nn.Module:
-        net = self.students(test, [1_000])
-        protocol = dataclasses.replace(self.protocol, epochs=2 * self.protocol.epochs)
+        with seeded(1_000):
+            net = ResidualClassifier(test.shape, test.n_classes, 2 * self.features)
+        protocol = dataclasses.replace(self.protocol, epochs=4 * self.protocol.epochs)
         found = synthetic.train(FixedSet.real(train), net, test, protocol, augment=self.augment)
         return found.network.requires_grad_(False)
 
@@ -136,14 +144,25 @@ class Convolutions(World):
             return ResidualClassifier(test.shape, test.n_classes, self.features)
 
 
+def _first(data: Dataset, n: int | None) -> Dataset:
+    return data if n is None else data.subset(torch.arange(n))
+
+
+def _every(data: Dataset, n: int) -> Dataset:
+    """n images, evenly spaced: of each class alike where a file is sorted by them."""
+    return data.subset(torch.arange(n) * (len(data) // n))
+
+
 DIGITS = Protocol(10, 50, 64, learning_rate=0.05)
 WORLDS: Mapping[str, World] = {
     "digits": Perceptrons(
         data=("digits", "digits"),
         n=None,
+        n_test=None,
         protocol=DIGITS,
         augment=Augment(1, flip=False),
         block=None,
+        precision="float32",
         width=64,
         steps=2_000,
         batch_size=32,
@@ -152,9 +171,11 @@ WORLDS: Mapping[str, World] = {
     "mnist": Perceptrons(
         data=("mnist", "mnist"),
         n=10_000,
+        n_test=None,
         protocol=dataclasses.replace(DIGITS, batches=80),
         augment=Augment(2, flip=False),
         block=None,
+        precision="float32",
         width=128,
         steps=10_000,
         batch_size=64,
@@ -163,13 +184,15 @@ WORLDS: Mapping[str, World] = {
     "cifar10": Convolutions(
         data=("cifar10-jpeg-train.zip", "cifar10-jpeg-test.zip"),
         n=10_000,
-        protocol=Protocol(10, 80, 64, learning_rate=0.05),
+        n_test=2_000,
+        protocol=Protocol(6, 80, 64, learning_rate=0.05),
         augment=Augment(4),
         block=1,
+        precision="bfloat16",
         recipe=recipes["projection-cifar10"].changed(
-            {"width": 16, "batch_size": 32, "n_dis": 2, "lr": 5e-4, "ema_decay": 0.99, "steps": 2_000}
+            {"width": 16, "batch_size": 32, "n_dis": 2, "lr": 5e-4, "ema_decay": 0.99, "steps": 1_500}
         ),
-        features=64,
+        features=32,
     ),
 }
 

@@ -117,8 +117,10 @@ def _columns(
     trained = {}
     accepted: dict[str, Any] = {}
     for column, on in COLUMNS.items():
-        source = _source(G, judge, on)
-        made = FixedSet(*_source(G, judge, on, buffer=len(train)).draw(len(train)), setting.lead(seeds))
+        source = _source(setting, G, judge, on)
+        made = FixedSet(
+            *_source(setting, G, judge, on, buffer=len(train)).draw(len(train)), setting.lead(seeds)
+        )
         for name, images in (("fixed", made), ("fly", source)):
             trained[f"{name} {column}"] = runs.learn(setting, images, test, seeds, transformed="T" in on)
         if "F" in on:
@@ -139,13 +141,14 @@ def orderings(rows: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     return {what: runs.compare(rows[a], rows[b]) for what, (a, b) in ORDERINGS.items()}
 
 
-def _source(G: nn.Module, judge: nn.Module, on: str, buffer: int = 1_000) -> Generated:
+def _source(setting: World, G: nn.Module, judge: nn.Module, on: str, buffer: int = 1_000) -> Generated:
     return Generated(
         G,
         judge=judge if "F" in on else None,
         threshold=THRESHOLD,
         truncation=PSI if "Z" in on else None,
         buffer=buffer,
+        precision=setting.precision,
     )
 
 
