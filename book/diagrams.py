@@ -296,7 +296,60 @@ def growing() -> Drawing:
     return d
 
 
-DIAGRAMS = {one.__name__: one for one in (game, leak, blocks, augmentation, growing)}
+def style() -> Drawing:
+    """A block of StyleGAN2's generator, and what w and noise decide in it."""
+    d = Drawing(
+        "A block of StyleGAN2's generator",
+        "On the left z goes through the mapping network to w, and w through an affine layer to a style s. In the "
+        "middle feature maps h are multiplied by s for each channel, convolved, and divided by the norm that the "
+        "scaled kernel has; then noise and a bias are added, and a leaky ReLU follows. This happens twice, the first "
+        "time with the side doubled. On the right toRGB reads the result, modulated but not demodulated, and its "
+        "colours are added to the picture so far, enlarged by 2.",
+        560,
+        440,
+    )
+    d.text(70, 24, "z")
+    d.arrow((70, 36), (70, 58))
+    d.box(70, 78, "mapping", "learns", 100)
+    d.arrow((70, 97), (70, 120))
+    d.text(70, 132, "w")
+    d.arrow((70, 144), (70, 167))
+    d.box(70, 187, "affine", "learns", 90)
+    d.arrow((115, 187), (128, 187), (128, 78), (181, 78))
+    d.text(140, 66, "s")
+    d.text(250, 24, "h")
+    d.arrow((250, 36), (250, 58))
+    rows = (
+        ("× s", "change"),
+        ("conv 3×3, up × 2", "learns"),
+        ("÷ norm of kernel", "change"),
+        ("+ noise + bias", "samples"),
+        ("leaky ReLU", "samples"),
+        ("again, without up × 2", "rests"),
+    )
+    for i, (text, kind) in enumerate(rows):
+        y = 78 + 52 * i
+        d.box(250, y, text, kind, 178 if i == 5 else 138)
+        if i:
+            d.arrow((250, y - 33), (250, y - 20))
+    d.arrow((250, 357), (250, 384))
+    d.arrow((339, 338), (390, 338))
+    d.box(440, 338, "× s, toRGB", "learns", 98)
+    d.text(440, 66, "picture so far")
+    d.arrow((440, 78), (440, 101))
+    d.box(440, 121, "up × 2", "samples", 80)
+    d.arrow((440, 140), (440, 199))
+    d.parts.append(f'<circle cx="440" cy="211" r="11" fill="#FFFFFF" stroke="{INK}"/>')
+    d.text(440, 211, "+")
+    d.arrow((440, 318), (440, 223))
+    d.arrow((452, 211), (500, 211))
+    d.text(504, 211, "next", "start")
+    d.text(260, 395, "h", "start")
+    d.text(280, 424, "blue: weights · mauve: modulation and demodulation")
+    return d
+
+
+DIAGRAMS = {one.__name__: one for one in (game, leak, blocks, augmentation, growing, style)}
 """Name of a file without its ending -> what draws it."""
 
 if __name__ == "__main__":

@@ -82,7 +82,8 @@ def link(tree: nodes.document, known: dict[str, str], page: str = "glossary.html
 
 
 def complete_card(tree: nodes.document, later: Mapping[str, str]) -> None:
-    """Say below a chapter's card what it leads to, and where its words and letters are explained.
+    """Say below a chapter's card what it leads to, where its words, letters and names are explained, and for what
+    machine its runtime holds.
 
     Args:
         tree: a chapter; it is changed.
@@ -98,7 +99,9 @@ def complete_card(tree: nodes.document, later: Mapping[str, str]) -> None:
         if later:
             line += nodes.Text(". ")
         line += [nodes.Text("Words with a dotted line are in the "), to("glossary", "glossary.html")]
-        line += [nodes.Text(", letters in "), to("Notation", "notation.html"), nodes.Text(".")]
+        line += [nodes.Text(", letters in "), to("Notation", "notation.html")]
+        line += [nodes.Text(", names of code in the "), to("Reference", "api.html")]
+        line += [nodes.Text(". The runtime is that of two quiet cores of a server of 2026.")]
         card.parent.insert(card.parent.index(card) + 1, line)
         return
 

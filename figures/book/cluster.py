@@ -223,8 +223,8 @@ def plan(
     }
 
 
-PEAKS = {"float32": 495e12, "bfloat16": 989e12}
-"""Operations a second of an H100 SXM at its peak, as its maker states them; float32 convolutions run as TF32."""
+PEAKS = {"float32": 67e12, "tf32": 495e12, "bfloat16": 989e12}
+"""Operations a second of an H100 SXM at its peak, as its maker states them; float32 without tensor cores."""
 
 REACHED = 0.25
 """The share of the peak that is assumed to be reached."""
@@ -250,6 +250,7 @@ def starts(recipe: str = "leakyema-biggan-imagenet128") -> dict[str, dict[str, A
         "1 GPU": as_is,
         "1 GPU, bfloat16": as_is | half,
         "8 GPUs": as_is | {"devices": 8},
+        "8 GPUs, tf32": as_is | {"devices": 8, "precision": "tf32"},
         "8 GPUs, bfloat16": as_is | half | {"devices": 8},
         "64 GPUs, bfloat16": as_is | half | {"devices": 64},
         "64 GPUs, in one part": as_is | half | joint | {"devices": 64},

@@ -42,6 +42,7 @@ class World(ABC):
         protocol: of the classifiers.
         augment: their transformation.
         block: seeds that train side by side; None is all of them.
+        filtered: whether the filter lets enough generated images of each class through to train on.
         precision: of the generator while it makes images for a classifier (`Generated`).
     """
 
@@ -51,6 +52,7 @@ class World(ABC):
     protocol: Protocol
     augment: Augment
     block: int | None
+    filtered: bool
     precision: str
 
     def load(self) -> tuple[Dataset, Dataset]:
@@ -162,6 +164,7 @@ WORLDS: Mapping[str, World] = {
         protocol=DIGITS,
         augment=Augment(1, flip=False),
         block=None,
+        filtered=True,
         precision="float32",
         width=64,
         steps=2_000,
@@ -175,6 +178,7 @@ WORLDS: Mapping[str, World] = {
         protocol=dataclasses.replace(DIGITS, batches=80),
         augment=Augment(2, flip=False),
         block=None,
+        filtered=True,
         precision="float32",
         width=128,
         steps=10_000,
@@ -188,9 +192,18 @@ WORLDS: Mapping[str, World] = {
         protocol=Protocol(6, 80, 64, learning_rate=0.05),
         augment=Augment(4),
         block=1,
+        filtered=False,
         precision="bfloat16",
         recipe=recipes["projection-cifar10"].changed(
-            {"width": 16, "batch_size": 32, "n_dis": 2, "lr": 5e-4, "ema_decay": 0.99, "steps": 1_500}
+            {
+                "data": "cifar10-jpeg-train.zip",
+                "width": 16,
+                "batch_size": 32,
+                "n_dis": 2,
+                "lr": 5e-4,
+                "ema_decay": 0.99,
+                "steps": 1_500,
+            }
         ),
         features=32,
     ),

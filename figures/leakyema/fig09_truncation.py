@@ -4,7 +4,7 @@
     python -m figures.leakyema.fig09_truncation --run runs/baseline,runs/leaky   # any runs of `gankit train`
 
 Without --run, a fully connected conditional GAN is trained on digits with LeakyEMA and without, on paired seeds. The
-averaged generators are sampled, as in the paper, with all |z| below a limit. The limits are the paper's, 0.3 to 1 and
+averaged generators are sampled with all |z| below a limit. The limits are the paper's, 0.3 to 1 and
 no truncation. (The paper does not say what its truncation values are. In the PyTorch code of BigGAN that it uses, a
 sweep changes the standard deviation of z and cuts nothing off.)
 """

@@ -7,6 +7,7 @@ each other when theirs differ. `mixed_table` prints them all the same, each with
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
@@ -146,18 +147,21 @@ def table(rows: Mapping[str, Mapping[str, Score]]) -> str:
 
 
 def mixed_table(rows: Mapping[str, Mapping[str, Score]]) -> str:
-    """Scores that may have different protocols, one on each line, with its protocol: they do not compare.
+    """Scores that may have different protocols, each with its own below it: they do not compare.
 
     Args:
         rows: as for `table`.
     """
-    head = ("", "metric", "value ± error", "protocol")
-    lines = [
-        (row, metric, f"{score} {score.unit}".strip(), str(score.protocol))
-        for row, scores in rows.items()
-        for metric, score in scores.items()
-    ]
-    return "\n".join(_columns([head, *lines]))
+    found = [(row, metric, score) for row, scores in rows.items() for metric, score in scores.items()]
+    head, *lines = _columns(
+        [
+            ("", "metric", "value ± error"),
+            *((row, metric, f"{score} {score.unit}".strip()) for row, metric, score in found),
+        ]
+    )
+    below = (textwrap.fill(str(score.protocol), 84) for *_, score in found)
+    parts = (f"{line}\n{textwrap.indent(text, '    ')}" for line, text in zip(lines, below, strict=True))
+    return "\n".join([head, *parts])
 
 
 def _columns(lines: list[tuple[str, ...]]) -> list[str]:

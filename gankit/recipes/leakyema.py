@@ -100,7 +100,7 @@ ROWS = [
      "table 6, row BigGAN+LeakyEMA on CIFAR-10: biggan-cifar10 with a leak. Its beta and N are not printed: "
      "0.5, the value of section 4.1, and 60,000 are our choice"),
     ("biggan-imagenet128", BIGGAN_128, "imagenet128", None, "table 4",
-     "tables 4 and 6, row BigGAN: ImageNet at 128 x 128, batches of 8 x 256 for one GPU; the paper refers to "
+     "tables 4 and 6, row BigGAN: ImageNet at 128 x 128, batches of 8 x 256; the paper refers to "
      "the authors' PyTorch code, whose script gives the other settings. The tables compare with the public "
      "checkpoint (138,000 steps), which `gankit import-biggan` reads; 200,000 steps, enough for the collapse "
      "of figure 8, are our choice"),

@@ -53,7 +53,8 @@ class Cost:
 
 
 ESTIMATE = (
-    f"{GPU} at an assumed {RATE / 1e12:.0f} TFLOP/s, and at least {1000 * LAUNCH:g} ms per pass of a network"
+    f"{GPU} at an assumed {RATE / 1e12:.0f} TFLOP/s in TF32 (--precision tf32), "
+    f"and at least {1000 * LAUNCH:g} ms per pass of a network"
 )
 COUNTS = Path(__file__).with_name("counts.json")
 """`counts` of all recipes, which `gankit recipes` lists: `python -m gankit.recipes.operations` writes it anew."""

@@ -1446,7 +1446,7 @@ def test_recipes_are_listed_and_shown(gankit):
     row = re.split(r"  +", next(line for line in lines if line.startswith("leakyema-sngan-church128 ")))
     assert row[:4] == ["leakyema-sngan-church128", "LeakyEMA table 3", "lsun-church128", "250,000"]
     assert float(row[4].replace(",", "")) > 1000
-    assert "an estimate for one NVIDIA A100 at an assumed 40 TFLOP/s" in outcome.out
+    assert "an estimate for one NVIDIA A100 at an assumed 40 TFLOP/s in TF32" in outcome.out
     shown = gankit("recipes", "leakyema-digits").out
     assert "an estimate for one NVIDIA A100" in " ".join(shown.split())
     for field in commands.flags.fields():

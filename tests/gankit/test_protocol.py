@@ -35,7 +35,7 @@ def test_scores_of_different_protocols_refuse_one_table(field):
     ) as caught:
         table(rows)
     assert f": {field} ({getattr(FID, field)!r} and {OTHER[field]!r}); mixed_table" in str(caught.value)
-    assert len(mixed_table(rows).splitlines()) == 3
+    assert len(mixed_table(rows).splitlines()) == 1 + 2 * 3  # a head; a score, and its protocol on two lines
 
 
 def test_all_fields_that_differ_are_named():
@@ -68,11 +68,15 @@ def test_metrics_of_different_protocols_may_stand_beside_each_other():
 
 def test_a_mixed_table_prints_each_protocol():
     rows = {"ours": {"FID": score(12.0, 0.1)}, "theirs": {"FID": score(11.0, n_fake=5_000, truncation=0.5)}}
-    _, ours, theirs = mixed_table(rows).splitlines()
-    assert ours.startswith("ours    FID     12 ± 0.1")
-    assert ours.endswith(str(FID))
-    assert "5,000 samples against 50,000" in theirs
-    assert theirs.endswith("truncation = 0.5")
+    head, *parts = mixed_table(rows).splitlines()
+    assert head.split() == ["metric", "value", "±", "error"]
+    where = next(i for i, line in enumerate(parts) if line.startswith("theirs  FID     11"))
+    ours, theirs = parts[:where], parts[where:]
+    assert ours[0] == "ours    FID     12 ± 0.1"
+    assert " ".join(line.strip() for line in ours[1:]) == str(FID)
+    assert "5,000 samples against 50,000" in theirs[1]
+    assert theirs[-1].endswith("truncation = 0.5")
+    assert all(len(line) <= 88 for line in parts)
 
 
 def test_a_missing_split_is_said_and_an_unused_reference_is_not():
