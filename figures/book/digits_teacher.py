@@ -116,19 +116,27 @@ def compute(n_seeds: int = 20, steps: int = 1_500) -> dict[str, Any]:
 def draw(result: dict[str, Any]) -> Figure:
     """Left: distance of the generator's digits; right: how far apart D holds its two kinds of samples.
 
-    Lines are medians, bands run from the lower to the upper quartile of the seeds.
+    Lines are medians, bands run from the lower to the upper quartile of the seeds. The runs with a leak are drawn from
+    its start on, since until then they are the baseline; that with the generator's own samples has no band.
     """
     use_style()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.3))
     look = {
         "baseline": (COLORS["default"], "baseline"),
         "teacher": (COLORS["leakyema"], "LeakyEMA"),
-        "generator": (gk.plotting.COLORS["ls"], "own samples"),
+        "generator": (COLORS["instance-noise-1024"], "own samples"),
     }
     for name, (color, label) in look.items():
         for ax, at, values in ((left, "steps", "distance"), (right, "log_steps", "gap")):
-            quartiles = np.percentile(result[name][values], [25, 50, 75], axis=1).T
-            band(ax, result[at], quartiles, color=color, label=label)
+            steps = np.array(result[at])
+            # The last reading before the leak, so that the three lines part in one point.
+            first = 0 if name == "baseline" else max((steps <= LEAKY.leak.start).sum() - 1, 0)
+            low, middle, high = np.percentile(result[name][values], [25, 50, 75], axis=1)[:, first:]
+            style = {"color": color, "label": label}
+            if name == "generator":
+                ax.plot(steps[first:], middle, "--", **style)
+            else:
+                band(ax, steps[first:], np.stack((low, middle, high), axis=1), **style)
     left.set(xlabel="generator steps", ylabel="FD[digits classifier] (no unit)", yscale="log")
     left.set_yticks([20, 30, 50, 100, 200], ["20", "30", "50", "100", "200"])
     left.minorticks_off()
