@@ -4,7 +4,7 @@ The paper trains them on cats and faces of up to 512 pixels, where NS collapses 
 settings for a CPU, at 32 pixels: CIFAR-10 (JPEG) with 4, 5 and 6 layers, and with 6 one picture of each of ImageNet's
 398 kinds of animals, these at 64 pixels as well. Nothing is normalised. Conv-n has half of the recipe's filters, a
 quarter of its batch and five times its learning rate; 2,000 steps of both costs take a few minutes for each seed.
-Committed is Conv-6 on CIFAR-10 (JPEG), of three seeds.
+Committed is Conv-6 on CIFAR-10 (JPEG), of five seeds.
 
 Pictures are compared as means over 8 x 8 cells (192 numbers), without a classifier: their Frechet distance to real
 ones, their spread (the mean distance of two generated pictures over that of two real ones) and their coverage (the
