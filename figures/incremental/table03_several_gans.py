@@ -206,7 +206,7 @@ def draw(result: dict[str, Any]) -> Figure:
         axes[0].plot(x, y.mean(1), "o-", ms=3, color=color, label=LABELS[method])
     axes[0].set(xlabel="number of GANs", ylabel="mean test accuracy (%)", xticks=range(1, 1 + max(
         int(name[0]) for name in rows)))  # fmt: skip
-    axes[0].legend(fontsize=8, ncols=2)
+    axes[0].legend(fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1), columnspacing=1)
     names = [name for name in rows if name.split()[1] != "none"]
     for i, name in enumerate(names):
         k, method = name.split()
@@ -216,7 +216,7 @@ def draw(result: dict[str, Any]) -> Figure:
         axes[1].hlines(difference.mean(), i - 0.3, i + 0.3, color=color, lw=2)
     axes[1].axhline(0, color="black", lw=1)
     axes[1].set_xticks(
-        range(len(names)), [f"{n.split()[0]} {LABELS[n.split()[1]]}" for n in names], rotation=60
+        range(len(names)), [f"{n.split()[0]} {LABELS[n.split()[1]]}" for n in names], rotation=90
     )
     axes[1].set(xlabel="number of GANs and weights", ylabel="accuracy − baseline (points)")
     return figure
@@ -229,8 +229,8 @@ LABELS = {
     "B": "$B$",
     "C": "$C$",
     "D": "$D$",
-    "shuffled": "$A_μ$ shuffled",
-    "edge": "$A_μ$ of real",
+    "shuffled": "shuffled",
+    "edge": "of real",
 }
 
 
