@@ -57,10 +57,9 @@ class World(ABC):
 
     def load(self) -> tuple[Dataset, Dataset]:
         """Training and test images."""
-        (first, second), split = self.data, {}
-        if first == second:
-            split = {"split": "test"}
-        train, test = gk.data.load(first), gk.data.load(second, **split)
+        first, second = self.data
+        splits = ("train", "test") if first == second else (None, None)
+        train, test = (gk.data.load(name, split=split) for name, split in zip(self.data, splits, strict=True))
         return _first(train, self.n), _first(test, self.n_test)
 
     @abstractmethod

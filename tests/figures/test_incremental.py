@@ -103,6 +103,13 @@ def test_diversity_ranking_mixing_and_maps():
     assert w.max() <= 1
 
 
+def test_no_test_image_is_learnt_from():
+    train, test = runs.WORLDS["digits"].load()
+    known = {image.numpy().tobytes() for image in train.images}
+    assert len(train) + len(test) == 1_797
+    assert not known & {image.numpy().tobytes() for image in test.images}
+
+
 def test_few_images_are_balanced():
     train, _ = runs.WORLDS["digits"].load()
     assert mixing.first_of_each_class(train, 100).labels.bincount().tolist() == [10] * 10
