@@ -147,7 +147,7 @@ def test_parts_of_a_batch_cost_messages_and_save_memory():
     half = cluster.plan(SOME, machine(), batch=256, n_dis=1, precision="bfloat16")
     assert half["activation_bytes"] == pytest.approx(whole["activation_bytes"] / 2)
     assert half["state_bytes"] == whole["state_bytes"]
-    with pytest.raises(ValueError, match="precision must be one of float32, bfloat16, got 'int8'"):
+    with pytest.raises(ValueError, match="precision must be one of float32, tf32, bfloat16, got 'int8'"):
         cluster.plan(SOME, machine(), batch=256, n_dis=1, precision="int8")
 
 
