@@ -37,8 +37,6 @@ class World(ABC):
     """A data set, its conditional GANs and its classifiers.
 
     Attributes:
-        data: file or name of the training data, and of the test data; the same name means its two splits.
-        n, n_test: training and test images used, the first ones; None is all.
         protocol: of the classifiers.
         augment: their transformation.
         block: seeds that train side by side; None is all of them.
@@ -46,21 +44,15 @@ class World(ABC):
         precision: of the generator while it makes images for a classifier (`Generated`).
     """
 
-    data: tuple[str, str]
-    n: int | None
-    n_test: int | None
     protocol: Protocol
     augment: Augment
     block: int | None
     filtered: bool
     precision: str
 
+    @abstractmethod
     def load(self) -> tuple[Dataset, Dataset]:
         """Training and test images."""
-        first, second = self.data
-        splits = ("train", "test") if first == second else (None, None)
-        train, test = (gk.data.load(name, split=split) for name, split in zip(self.data, splits, strict=True))
-        return _first(train, self.n), _first(test, self.n_test)
 
     @abstractmethod
     def generators(self, train: Dataset, seeds: Sequence[int], folder: Path | None) -> nn.Module:
@@ -84,16 +76,24 @@ class Perceptrons(World):
     """Small grey images: three layers in G, four in D, two in a classifier.
 
     Attributes:
+        data: name of the data.
+        n: training images used, the first ones; None is all.
         width: units of the GAN's hidden layers.
         steps: generator steps.
         batch_size: of the GAN.
         hidden: units of the classifier; the filter has twice as many.
     """
 
+    data: str
+    n: int | None
     width: int
     steps: int
     batch_size: int
     hidden: int
+
+    def load(self) -> tuple[Dataset, Dataset]:
+        train, test = (gk.data.load(self.data, split=split) for split in ("train", "test"))
+        return (train if self.n is None else train.subset(torch.arange(self.n))), test
 
     def generators(self, train: Dataset, seeds: Sequence[int], folder: Path | None) -> nn.Module:
         return train_gans(self, train, seeds, folder=folder).teacher.net
@@ -115,16 +115,20 @@ class Convolutions(World):
     """Pictures in colour, one seed after another: on a CPU convolutions gain nothing side by side.
 
     Attributes:
+        data: files of the training and of the test pictures.
+        n: how many of each are used, evenly spaced.
         recipe: of the GAN.
         features: of the classifier's last layer; the filter has twice as many.
     """
 
+    data: tuple[str, str]
+    n: tuple[int, int]
     recipe: Recipe
     features: int
 
     def load(self) -> tuple[Dataset, Dataset]:
-        train, test = (gk.data.load(name) for name in self.data)
-        return _every(train, self.n), _every(test, self.n_test)
+        train, test = (_every(gk.data.load(name), n) for name, n in zip(self.data, self.n, strict=True))
+        return train, test
 
     def generators(self, train: Dataset, seeds: Sequence[int], folder: Path | None) -> nn.Module:
         run = self.recipe.build(seeds, data=train, device="cpu")
@@ -145,49 +149,39 @@ class Convolutions(World):
             return ResidualClassifier(test.shape, test.n_classes, self.features)
 
 
-def _first(data: Dataset, n: int | None) -> Dataset:
-    return data if n is None else data.subset(torch.arange(n))
-
-
 def _every(data: Dataset, n: int) -> Dataset:
     """n images, evenly spaced: of each class alike where a file is sorted by them."""
     return data.subset(torch.arange(n) * (len(data) // n))
 
 
-DIGITS = Protocol(10, 50, 64, learning_rate=0.05)
+DIGITS = Perceptrons(
+    data="digits",
+    n=None,
+    protocol=Protocol(10, 50, 64, learning_rate=0.05),
+    augment=Augment(1, flip=False),
+    block=None,
+    filtered=True,
+    precision="float32",
+    width=64,
+    steps=2_000,
+    batch_size=32,
+    hidden=128,
+)
 WORLDS: Mapping[str, World] = {
-    "digits": Perceptrons(
-        data=("digits", "digits"),
-        n=None,
-        n_test=None,
-        protocol=DIGITS,
-        augment=Augment(1, flip=False),
-        block=None,
-        filtered=True,
-        precision="float32",
-        width=64,
-        steps=2_000,
-        batch_size=32,
-        hidden=128,
-    ),
-    "mnist": Perceptrons(
-        data=("mnist", "mnist"),
+    "digits": DIGITS,
+    "mnist": dataclasses.replace(
+        DIGITS,
+        data="mnist",
         n=10_000,
-        n_test=None,
-        protocol=dataclasses.replace(DIGITS, batches=80),
+        protocol=dataclasses.replace(DIGITS.protocol, batches=80),
         augment=Augment(2, flip=False),
-        block=None,
-        filtered=True,
-        precision="float32",
         width=128,
         steps=10_000,
         batch_size=64,
-        hidden=128,
     ),
     "cifar10": Convolutions(
         data=("cifar10-jpeg-train.zip", "cifar10-jpeg-test.zip"),
-        n=10_000,
-        n_test=2_000,
+        n=(10_000, 2_000),
         protocol=Protocol(6, 80, 64, learning_rate=0.05),
         augment=Augment(4),
         block=1,
