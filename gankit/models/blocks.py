@@ -13,8 +13,6 @@ from torch.autograd.function import once_differentiable
 
 from gankit import processes
 
-PIXELS = (0, 2, 3)
-"""Dimensions of `[N, C, H, W]` over which a channel is normalised."""
 HALVES = (torch.float16, torch.bfloat16)
 
 
